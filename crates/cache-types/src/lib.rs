@@ -1,0 +1,20 @@
+//! The types every crate shares. No I/O, no async, no protobuf.
+//!
+//! Bytes from a socket, a disk or a command line become one of these once, at the door; past it nobody checks again.
+
+mod byte_range;
+mod compressor;
+mod digest;
+mod digest_function;
+mod hasher;
+mod instance_name;
+mod resource_name;
+mod tree_hash;
+
+pub use byte_range::{ByteRange, RangeError};
+pub use compressor::Compressor;
+pub use digest::{Digest, DigestError, Hash};
+pub use digest_function::DigestFunction;
+pub use hasher::Hasher;
+pub use instance_name::{InstanceName, InstanceNameError};
+pub use resource_name::{ReadResource, ResourceNameError, WriteResource};

@@ -1,0 +1,1 @@
+//! The suite that every store and every wrapper passes.

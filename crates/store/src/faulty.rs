@@ -1,0 +1,2 @@
+/// A store that fails as it is told to.
+pub struct Faulty;

@@ -1,0 +1,24 @@
+//! Storage as the protocol crates see it: two small traits, a memory store, wrappers, and one conformance suite.
+
+mod blob_store;
+mod body;
+mod chunker;
+mod error;
+mod memory;
+mod record_store;
+mod verifying;
+
+#[cfg(feature = "testkit")]
+pub mod conformance;
+#[cfg(feature = "testkit")]
+mod faulty;
+
+pub use blob_store::BlobStore;
+pub use body::BlobBody;
+pub use chunker::{AVG_CHUNK_BYTES, Chunker, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
+pub use error::{BodyError, StoreError};
+#[cfg(feature = "testkit")]
+pub use faulty::Faulty;
+pub use memory::MemoryStore;
+pub use record_store::{RecordKey, RecordKind, RecordStore};
+pub use verifying::Verifying;

@@ -1,0 +1,46 @@
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::StoreError;
+
+/// What a record is; part of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// An encoded action result; the key is instance, function and action digest.
+    ActionResult = 1,
+}
+
+/// The key of a record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    /// What the record is.
+    pub kind: RecordKind,
+    /// The key within its kind; at most 4 KiB.
+    pub key: Bytes,
+}
+
+/// Small keyed records that name blobs: last write wins, each write atomic and durable before it is acknowledged.
+///
+/// A record is evicted before the blobs it names, provided its owner asks [`crate::BlobStore::find_missing`] for them after
+/// each `get` and before each `put`. Spec: storage §2, R-134, R-161.
+#[async_trait]
+pub trait RecordStore: Send + Sync {
+    /// The record, its life extended; `None` when there is none or it is damaged.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the store cannot be asked.
+    async fn get(&self, key: &RecordKey) -> Result<Option<Bytes>, StoreError>;
+
+    /// Stores the record in place of what was there.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when there is no room.
+    async fn put(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError>;
+
+    /// Drops the record; success when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the store cannot be asked.
+    async fn remove(&self, key: &RecordKey) -> Result<(), StoreError>;
+}
