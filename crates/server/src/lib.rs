@@ -1,1 +1,12 @@
-//! server
+//! `twofold serve`: configuration, assembly of the store and the services, listeners, and drain.
+
+mod assemble;
+mod config;
+mod listen;
+mod logs;
+mod run;
+
+pub use config::{Config, ConfigError, DEFAULT_DISK_SHARE, DEFAULT_LEASE, Durability, RawConfig};
+pub use listen::{Endpoint, EndpointError};
+pub use logs::start as start_logs;
+pub use run::run;

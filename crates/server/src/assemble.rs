@@ -1,0 +1,30 @@
+use std::sync::Arc;
+
+use anyhow::Context;
+use backends::Embedded;
+
+use crate::{Config, Durability};
+
+/// The store and the services over it.
+pub(crate) struct Assembly {
+    pub(crate) store: Arc<Embedded>,
+    pub(crate) service: reapi::Service,
+}
+
+/// Opens the store and puts the services over it. The only place that picks backends.
+pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
+    let settings = backends::Settings {
+        data: config.data.clone(),
+        max_size_bytes: config.max_size_bytes,
+        lease: config.lease,
+        durability: match config.durability {
+            Durability::PowerLoss => backends::Durability::PowerLoss,
+            Durability::Process => backends::Durability::Process,
+        },
+    };
+    let store =
+        Embedded::open(settings).with_context(|| format!("cannot open the store in {}", config.data.display()))?;
+    let store = Arc::new(store);
+    let service = reapi::Service::new(store.clone(), store.clone(), reapi::Settings::default());
+    Ok(Assembly { store, service })
+}

@@ -1,0 +1,25 @@
+use clap::{Parser, Subcommand};
+
+use crate::{find_missing, get, put, serve, stat};
+
+/// Build caching for software that agents write.
+#[derive(Parser)]
+#[command(name = "twofold", version, about, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve a build cache: the cache half of the Remote Execution API over an embedded store
+    Serve(serve::Args),
+    /// Store files in a cache and print their digests
+    Put(put::Args),
+    /// Fetch a blob by its digest
+    Get(get::Args),
+    /// Ask which digests a cache lacks
+    FindMissing(find_missing::Args),
+    /// Show what a cache offers and how far away it is
+    Stat(stat::Args),
+}
