@@ -1,0 +1,13 @@
+//! What the black-box tests share: a server started from the built program, clients to it, and test data.
+#![allow(dead_code, unused_imports)] // each test program uses its own part of this
+
+mod client;
+mod data;
+mod server;
+pub mod tool;
+
+pub use bazel_remote_apis::build::bazel::remote::execution::v2 as re;
+pub use bazel_remote_apis::google::bytestream;
+pub use client::Client;
+pub use data::{Blob, Random, digest_of, sha256};
+pub use server::Server;
