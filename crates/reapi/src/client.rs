@@ -41,8 +41,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 pub struct Settings {
     /// The instance that every call names.
     pub instance: InstanceName,
-    /// The function that the caller will use; the server must offer it.
-    pub digest_function: DigestFunction,
+    /// The function that the caller will use, which the server must offer; `None` leaves that to each call.
+    pub digest_function: Option<DigestFunction>,
     /// Whether blobs travel compressed where the server offers it.
     pub compression: Compression,
     /// How long a call may go without an answer or a piece of one.
@@ -55,7 +55,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             instance: InstanceName::default(),
-            digest_function: DigestFunction::Sha256,
+            digest_function: None,
             compression: Compression::Off,
             no_progress: Duration::from_secs(60),
             attempts: 5,
@@ -135,8 +135,8 @@ impl RemoteStore {
             .ask_capabilities()
             .await
             .map_err(|source| ConnectError::Capabilities { address: address.clone(), source: Box::new(source) })?;
-        let function = remote.settings.digest_function;
-        if !capabilities.digest_functions.contains(&function) {
+        let wanted = remote.settings.digest_function;
+        if let Some(function) = wanted.filter(|function| !capabilities.digest_functions.contains(function)) {
             let names: Vec<&str> = capabilities.digest_functions.iter().map(|function| function.name()).collect();
             let offered = names.join(", ");
             return Err(ConnectError::DigestFunction { address: address.clone(), function, offered });

@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn addresses_read_back_as_written() {
-        for text in ["grpc://127.0.0.1:8980", "grpc://[::1]:1", "grpc://cache.example:65535", "unix:/run/a.sock", "unix:a"] {
+        for text in
+            ["grpc://127.0.0.1:8980", "grpc://[::1]:1", "grpc://cache.example:65535", "unix:/run/a.sock", "unix:a"]
+        {
             assert_eq!(text.parse::<Address>().map(|address| address.to_string()), Ok(text.to_owned()));
         }
         assert_eq!("unix:///run/a".parse::<Address>(), Ok(Address::Unix("/run/a".to_owned())));

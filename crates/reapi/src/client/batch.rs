@@ -16,8 +16,7 @@ pub(super) fn fits(remote: &RemoteStore, digest: &Digest) -> bool {
 
 /// Uploads one small blob.
 pub(super) async fn update(remote: &RemoteStore, digest: &Digest, data: &Bytes) -> Result<(), Status> {
-    let zstd_offered =
-        remote.settings.compression == Compression::ZstdWhenOffered && remote.capabilities.batch_zstd;
+    let zstd_offered = remote.settings.compression == Compression::ZstdWhenOffered && remote.capabilities.batch_zstd;
     let compressed = if zstd_offered { zstd::compress(data).filter(|small| small.len() < data.len()) } else { None };
     let compressor = if compressed.is_some() { WireCompressor::Zstd } else { WireCompressor::Identity };
     let blob = re::batch_update_blobs_request::Request {

@@ -16,8 +16,7 @@ pub(super) async fn read(
     digest: &Digest,
     range: ByteRange,
 ) -> Result<Option<BlobBody>, StoreError> {
-    let span =
-        range.within(digest.size_bytes()).map_err(|source| StoreError::Range { digest: *digest, source })?;
+    let span = range.within(digest.size_bytes()).map_err(|source| StoreError::Range { digest: *digest, source })?;
     let result = if span.is_empty() {
         nothing(remote, digest).await
     } else if batch::fits(remote, digest) {
@@ -42,17 +41,20 @@ async fn nothing(remote: &RemoteStore, digest: &Digest) -> Result<Option<BlobBod
     Ok(missing.is_empty().then(|| Bytes::new().into()))
 }
 
-async fn stream(
-    remote: &RemoteStore,
-    digest: &Digest,
-    span: std::ops::Range<u64>,
-) -> Result<Option<BlobBody>, Status> {
+async fn stream(remote: &RemoteStore, digest: &Digest, span: std::ops::Range<u64>) -> Result<Option<BlobBody>, Status> {
     // A compressed read takes no limit: one that ends early goes plain. Spec: R-086.
     let to_the_end = span.end == digest.size_bytes();
     let compressor = if remote.streams_zstd() && to_the_end { Compressor::Zstd } else { Compressor::Identity };
     let backoff = Backoff::new(remote.settings.attempts);
-    let mut reading =
-        Reading { remote: remote.clone(), digest: *digest, next: span.start, end: span.end, compressor, backoff, pieces: None };
+    let mut reading = Reading {
+        remote: remote.clone(),
+        digest: *digest,
+        next: span.start,
+        end: span.end,
+        compressor,
+        backoff,
+        pieces: None,
+    };
     // A miss shows only now, and it must not become a body.
     let first = reading.next_piece().await?;
     let rest = futures::stream::try_unfold(reading, |mut reading| async move {

@@ -12,10 +12,9 @@ pub(super) fn store_error(status: Status, digest: Option<&Digest>) -> StoreError
             StoreError::Mismatch { expected: *digest, found: status.message().to_owned() }
         }
         (Code::OutOfRange, Some(digest)) => StoreError::Range { digest: *digest, source: RangeError::Offset },
-        (Code::ResourceExhausted, digest) => StoreError::Full {
-            needed_bytes: digest.map_or(0, Digest::size_bytes),
-            reason: status.message().to_owned(),
-        },
+        (Code::ResourceExhausted, digest) => {
+            StoreError::Full { needed_bytes: digest.map_or(0, Digest::size_bytes), reason: status.message().to_owned() }
+        }
         (Code::DataLoss, Some(digest)) => StoreError::Damaged(*digest),
         (Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Cancelled | Code::Unknown, _) => {
             StoreError::Unavailable { level: LEVEL, source: status.into() }

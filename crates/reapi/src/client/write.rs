@@ -63,7 +63,9 @@ where
         match write_once(remote, &digest, open().await?).await {
             Ok(()) => return Ok(()),
             Err(Failed::Body(error)) => return Err(error),
-            Err(Failed::Call(status)) if !backoff.wait(&status).await => return Err(store_error(status, Some(&digest))),
+            Err(Failed::Call(status)) if !backoff.wait(&status).await => {
+                return Err(store_error(status, Some(&digest)));
+            }
             Err(Failed::Call(_retried)) => {}
         }
     }
@@ -108,7 +110,10 @@ async fn write_once(remote: &RemoteStore, digest: &Digest, body: BlobBody) -> Re
 
 /// Whether the server may have the blob all the same.
 fn asks_status(status: &Status) -> bool {
-    !matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::ResourceExhausted)
+    !matches!(
+        status.code(),
+        Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::ResourceExhausted
+    )
 }
 
 async fn is_complete(remote: &RemoteStore, resource: &WriteResource) -> bool {

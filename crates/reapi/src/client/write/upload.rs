@@ -96,9 +96,7 @@ fn check_committed(resource: &WriteResource, answer: &WriteResponse, progress: &
     let committed = answer.committed_size;
     let fits = match resource.blob.compressor {
         Compressor::Identity => committed == size,
-        Compressor::Zstd => {
-            [-1, size, progress.sent_bytes.load(Ordering::Relaxed)].contains(&committed)
-        }
+        Compressor::Zstd => [-1, size, progress.sent_bytes.load(Ordering::Relaxed)].contains(&committed),
     };
     if fits {
         return Ok(());
@@ -164,7 +162,12 @@ impl Sending {
         self.progress.messages.fetch_add(1, Ordering::Relaxed);
         let len = i64::try_from(data.len()).unwrap_or(i64::MAX);
         let write_offset = self.progress.sent_bytes.fetch_add(len, Ordering::Relaxed);
-        Ok(Some(WriteRequest { resource_name: std::mem::take(&mut self.resource_name), write_offset, finish_write, data }))
+        Ok(Some(WriteRequest {
+            resource_name: std::mem::take(&mut self.resource_name),
+            write_offset,
+            finish_write,
+            data,
+        }))
     }
 
     fn take(&mut self, piece: Bytes) -> Result<(), StoreError> {
