@@ -1,5 +1,25 @@
 //! The cache half of the Remote Execution API: protobuf, conversions, services, and the client, which is itself a
 //! [`store::BlobStore`]. The only crate that names protobuf.
 
+mod action_cache;
+mod bytestream;
+mod capabilities;
+mod cas;
 pub mod client;
+mod convert;
+mod core;
+mod directories;
+mod limits;
+mod oversize;
 pub mod proto;
+mod request_metadata;
+mod service;
+mod settings;
+mod status;
+pub mod tree;
+pub mod validate;
+mod wire;
+pub mod zstd_stream;
+
+pub use service::Service;
+pub use settings::{CommittedSize, Settings};

@@ -1,0 +1,196 @@
+use bytes::Bytes;
+use cache_types::Digest;
+use futures::{StreamExt, stream};
+use tonic::{Code, Status};
+use tonic_types::pb;
+
+use super::batch_update::check_total;
+use crate::convert::{self, DigestReader};
+use crate::core::Core;
+use crate::limits::{MAX_BATCH_BYTES, MAX_OUTBOUND_BYTES, digest_len};
+use crate::proto::re;
+use crate::proto::re::batch_read_blobs_response::Response;
+use crate::proto::re::compressor::Value as Compressor;
+use crate::{status, zstd_stream};
+
+/// The reads of one batch that are under way at a time.
+const MAX_IN_FLIGHT: usize = 32;
+
+/// What an item of the answer takes beside digest and data: the status with a short message, the compressor, and tags.
+const ITEM_OVERHEAD_BYTES: usize = 48;
+
+/// The blobs that are not worth compressing, in bytes.
+const COMPRESS_FROM_BYTES: usize = 128;
+
+/// The blobs that are compressed without leaving the async thread, in bytes.
+const COMPRESS_INLINE_BYTES: usize = 64 * 1024;
+
+/// One answer per digest, in order. Spec.
+pub(super) async fn batch_read(
+    core: &Core,
+    request: re::BatchReadBlobsRequest,
+) -> Result<re::BatchReadBlobsResponse, Status> {
+    convert::instance(&request.instance_name)?;
+    let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
+    check_total(request.digests.iter())?;
+    check_answer(&request.digests)?;
+    let compressor = match request.acceptable_compressors.contains(&(Compressor::Zstd as i32)) {
+        true => Compressor::Zstd,
+        false => Compressor::Identity,
+    };
+    let digests: Vec<_> = request
+        .digests
+        .into_iter()
+        .map(|sent| {
+            let digest = reader.required(Some(&sent), "digest");
+            (sent, digest)
+        })
+        .collect();
+    let reads = digests.into_iter().map(|(sent, digest)| read(core, sent, digest, compressor));
+    let responses = stream::iter(reads).buffered(MAX_IN_FLIGHT).collect().await;
+    Ok(re::BatchReadBlobsResponse { responses })
+}
+
+/// Refuses a call whose answer could be over the limit of a message. Spec: R-034.
+fn check_answer(digests: &[re::Digest]) -> Result<(), Status> {
+    let needed = digests.iter().try_fold(0usize, |needed, digest| {
+        let data = usize::try_from(digest.size_bytes).unwrap_or(0);
+        let item = digest_len(digest.hash.len().div_ceil(2)).checked_add(ITEM_OVERHEAD_BYTES)?.checked_add(data)?;
+        needed.checked_add(item)
+    });
+    if needed.is_none_or(|needed| needed >= MAX_OUTBOUND_BYTES) {
+        return Err(status::invalid("the answer would be over 4 MiB; ask for fewer blobs at once"));
+    }
+    Ok(())
+}
+
+async fn read(core: &Core, sent: re::Digest, digest: Result<Digest, Status>, compressor: Compressor) -> Response {
+    match try_read(core, digest, compressor).await {
+        Ok((data, compressor)) => {
+            Response { digest: Some(sent), data, compressor: compressor as i32, status: Some(pb::Status::default()) }
+        }
+        Err(status) => Response {
+            digest: Some(sent),
+            data: Bytes::new(),
+            compressor: Compressor::Identity as i32,
+            status: Some(short(&status)),
+        },
+    }
+}
+
+/// The status of an item with a message that fits the accounting.
+fn short(status: &Status) -> pb::Status {
+    let message = match status.code() {
+        Code::NotFound => "not here",
+        Code::InvalidArgument => "malformed digest",
+        _ => "cannot be read now",
+    };
+    pb::Status { code: status.code().into(), message: message.to_owned(), details: Vec::new() }
+}
+
+async fn try_read(
+    core: &Core,
+    digest: Result<Digest, Status>,
+    compressor: Compressor,
+) -> Result<(Bytes, Compressor), Status> {
+    let digest = digest?;
+    let limit = usize::try_from(MAX_BATCH_BYTES).unwrap_or(usize::MAX);
+    let data = core.whole(&digest, limit).await?.ok_or_else(|| status::not_found(&digest))?;
+    if compressor == Compressor::Identity || data.len() < COMPRESS_FROM_BYTES {
+        return Ok((data, Compressor::Identity));
+    }
+    let compressed = compress(data.clone()).await?;
+    if compressed.len() < data.len() {
+        return Ok((compressed.into(), Compressor::Zstd));
+    }
+    Ok((data, Compressor::Identity))
+}
+
+async fn compress(data: Bytes) -> Result<Vec<u8>, Status> {
+    const FAILED: &str = "compressing failed";
+    let inline = data.len() <= COMPRESS_INLINE_BYTES;
+    let compress = move || zstd_stream::encode_all(&data).map_err(|_| Status::internal(FAILED));
+    if inline {
+        return compress();
+    }
+    tokio::task::spawn_blocking(compress).await.map_err(|_| Status::internal(FAILED))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cache_types::DigestFunction;
+    use prost::Message;
+    use store::{BlobStore, MemoryStore};
+
+    use super::*;
+    use crate::Settings;
+
+    async fn core_with(blobs: &[&[u8]]) -> (Core, Vec<re::Digest>) {
+        let store = Arc::new(MemoryStore::default());
+        let mut digests = Vec::new();
+        for blob in blobs {
+            let digest = Digest::of(DigestFunction::Sha256, blob);
+            store.write(digest, Bytes::copy_from_slice(blob).into()).await.expect("stored");
+            digests.push(convert::to_wire(&digest));
+        }
+        (Core { blobs: store.clone(), records: store, settings: Settings::default() }, digests)
+    }
+
+    #[tokio::test]
+    async fn each_digest_has_its_answer_and_zstd_is_used_only_where_it_is_listed_and_smaller() {
+        let zeros = vec![0u8; 100_000];
+        let noise: Vec<u8> =
+            (0..4000u64).flat_map(|i| DigestFunction::Sha256.hash(&i.to_le_bytes()).as_bytes().to_vec()).collect();
+        let (core, mut digests) = core_with(&[&zeros, &noise, b""]).await;
+        digests.push(convert::to_wire(&Digest::of(DigestFunction::Sha256, b"gone")));
+        digests.push(digests[0].clone());
+        digests.push(re::Digest { hash: "zz".to_owned(), size_bytes: 1 });
+        for (accepted, zeros_as) in [(vec![], Compressor::Identity), (vec![3, 1], Compressor::Zstd)] {
+            let request = re::BatchReadBlobsRequest {
+                digests: digests.clone(),
+                acceptable_compressors: accepted,
+                ..Default::default()
+            };
+            let responses = batch_read(&core, request).await.expect("answered").responses;
+            let codes: Vec<i32> = responses.iter().map(|item| item.status.as_ref().expect("set").code).collect();
+            assert_eq!(codes, [0, 0, 0, 5, 0, 3]);
+            assert_eq!(responses[0].compressor, zeros_as as i32);
+            assert_eq!(responses[1].compressor, Compressor::Identity as i32);
+            assert_eq!(responses[1].data, noise);
+            assert_eq!(responses[4], responses[0]);
+            if zeros_as == Compressor::Zstd {
+                let data = zstd_stream::decode_all(responses[0].data.clone(), 100_000).expect("decodes");
+                assert_eq!(data, zeros);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_batch_of_a_thousand_fits_a_message_of_four_mebibytes() {
+        let blobs: Vec<Vec<u8>> = (0..1000u32).map(|i| i.to_le_bytes().repeat(1000)).collect();
+        let (core, digests) = core_with(&blobs.iter().map(Vec::as_slice).collect::<Vec<_>>()).await;
+        let mut request = re::BatchReadBlobsRequest { digests, ..Default::default() };
+        let response = batch_read(&core, request.clone()).await.expect("answered");
+        assert!(response.responses.iter().all(|item| item.data.len() == 4000));
+        assert!(response.encoded_len() < MAX_OUTBOUND_BYTES);
+        request.digests.push(request.digests[0].clone());
+        assert_eq!(batch_read(&core, request).await.expect_err("one over").code(), Code::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn answers_of_many_small_blobs_stay_below_the_limit_of_a_message() {
+        let (core, digests) = core_with(&[]).await;
+        assert!(digests.is_empty());
+        let gone = convert::to_wire(&Digest::of(DigestFunction::Sha512, b"gone"));
+        let most = MAX_OUTBOUND_BYTES / (digest_len(64) + ITEM_OVERHEAD_BYTES + 4);
+        for (count, fits) in [(most, true), (most + 1, false)] {
+            let request = re::BatchReadBlobsRequest { digests: vec![gone.clone(); count], ..Default::default() };
+            match batch_read(&core, request).await {
+                Ok(response) => assert!(fits && response.encoded_len() < MAX_OUTBOUND_BYTES),
+                Err(refused) => assert!(!fits && refused.code() == Code::InvalidArgument),
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+use bytes::Bytes;
+use cache_types::Digest;
+use futures::{StreamExt, stream};
+use tonic::Status;
+use tonic_types::pb;
+
+use crate::convert::{self, DigestReader};
+use crate::core::Core;
+use crate::limits::MAX_BATCH_BYTES;
+use crate::proto::re;
+use crate::proto::re::batch_update_blobs_request::Request;
+use crate::proto::re::batch_update_blobs_response::Response;
+use crate::{status, zstd_stream};
+
+/// The writes of one batch that are under way at a time, so that the store can commit them together.
+const MAX_IN_FLIGHT: usize = 64;
+
+/// The compressed bytes of an item that are decoded without leaving the async thread.
+const DECODE_INLINE_BYTES: usize = 64 * 1024;
+
+/// Stores each blob, in order; items fail alone. Spec.
+pub(super) async fn batch_update(
+    core: &Core,
+    request: re::BatchUpdateBlobsRequest,
+) -> Result<re::BatchUpdateBlobsResponse, Status> {
+    convert::instance(&request.instance_name)?;
+    let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
+    check_total(request.requests.iter().filter_map(|item| item.digest.as_ref()))?;
+    let items: Vec<_> = request.requests.into_iter().map(|item| Item::read(&mut reader, item)).collect();
+    let responses = stream::iter(items).map(|item| item.store(core)).buffered(MAX_IN_FLIGHT).collect().await;
+    Ok(re::BatchUpdateBlobsResponse { responses })
+}
+
+/// Refuses a batch whose declared sizes are over the limit. Spec: R-032.
+pub(super) fn check_total<'a>(mut digests: impl Iterator<Item = &'a re::Digest>) -> Result<(), Status> {
+    let total =
+        digests.try_fold(0u64, |total, digest| total.checked_add(u64::try_from(digest.size_bytes).unwrap_or(0)));
+    if total.is_none_or(|total| total > MAX_BATCH_BYTES) {
+        return Err(status::invalid(format!("the blobs of one batch are over {MAX_BATCH_BYTES} bytes together")));
+    }
+    Ok(())
+}
+
+/// One blob of the batch, its digest read or refused.
+struct Item {
+    sent: Option<re::Digest>,
+    digest: Result<Digest, Status>,
+    data: Bytes,
+    compressor: i32,
+}
+
+impl Item {
+    fn read(reader: &mut DigestReader, request: Request) -> Self {
+        let digest = reader.required(request.digest.as_ref(), "digest");
+        Self { sent: request.digest, digest, data: request.data, compressor: request.compressor }
+    }
+
+    async fn store(self, core: &Core) -> Response {
+        let digest = self.sent.clone();
+        let status = match self.try_store(core).await {
+            Ok(()) => pb::Status::default(),
+            Err(status) => status::to_item(&status),
+        };
+        Response { digest, status: Some(status) }
+    }
+
+    async fn try_store(self, core: &Core) -> Result<(), Status> {
+        let digest = self.digest?;
+        core.check_size(&digest)?;
+        let data = match re::compressor::Value::try_from(self.compressor) {
+            Ok(re::compressor::Value::Identity) => self.data,
+            Ok(re::compressor::Value::Zstd) => decode(self.data, digest.size_bytes()).await?,
+            _ => return Err(status::invalid(format!("compressor {} is not offered", self.compressor))),
+        };
+        if data.len() as u64 != digest.size_bytes() {
+            return Err(status::invalid(format!("{} bytes came for {digest}", data.len())));
+        }
+        core.blobs.write(digest, data.into()).await.map_err(status::from_store)
+    }
+}
+
+/// Decodes an item; the output is at most what the digest declares and one byte. Spec: R-051.
+async fn decode(data: Bytes, size_bytes: u64) -> Result<Bytes, Status> {
+    let decode = move || zstd_stream::decode_all(data, size_bytes).map_err(|error| status::bad_zstd(&error));
+    if size_bytes <= DECODE_INLINE_BYTES as u64 {
+        return decode();
+    }
+    tokio::task::spawn_blocking(decode).await.map_err(|_| Status::internal("decoding did not end"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cache_types::DigestFunction;
+    use store::{BlobStore, MemoryStore};
+    use tonic::Code;
+
+    use super::*;
+    use crate::Settings;
+
+    fn item(data: &[u8], sent: Vec<u8>, compressor: re::compressor::Value) -> Request {
+        let digest = Some(convert::to_wire(&Digest::of(DigestFunction::Sha256, data)));
+        Request { digest, data: sent.into(), compressor: compressor as i32 }
+    }
+
+    #[tokio::test]
+    async fn items_fail_alone_and_answers_keep_the_order() {
+        use re::compressor::Value::{Brotli, Identity, Zstd};
+        let store = Arc::new(MemoryStore::default());
+        let settings = Settings { max_blob_size_bytes: 200_000, ..Settings::default() };
+        let core = Core { blobs: store.clone(), records: store.clone(), settings };
+        let long = vec![3u8; 100_000];
+        let compressed = zstd_stream::encode_all(&long).expect("compresses");
+        let mut upper = item(b"u", b"u".to_vec(), Identity);
+        upper.digest.as_mut().expect("set").hash.make_ascii_uppercase();
+        let requests = vec![
+            item(b"a", b"a".to_vec(), Identity),
+            item(b"b", b"wrong".to_vec(), Identity),
+            item(b"c", b"d".to_vec(), Identity),
+            item(&long, compressed.clone(), Zstd),
+            item(b"short", compressed, Zstd),
+            item(b"e", b"e".to_vec(), Brotli),
+            Request::default(),
+            upper,
+            item(&vec![0; 200_001], vec![0; 200_001], Identity),
+            item(b"a", b"a".to_vec(), Identity),
+        ];
+        let sent: Vec<_> = requests.iter().map(|request| request.digest.clone()).collect();
+        let request = re::BatchUpdateBlobsRequest { requests, ..Default::default() };
+        let responses = batch_update(&core, request).await.expect("the call succeeds").responses;
+        assert_eq!(responses.iter().map(|response| response.digest.clone()).collect::<Vec<_>>(), sent);
+        let codes: Vec<i32> = responses.iter().map(|response| response.status.as_ref().expect("set").code).collect();
+        assert_eq!(codes, [0, 3, 3, 0, 3, 3, 3, 3, 3, 0]);
+        let missing = store.find_missing(&[Digest::of(DigestFunction::Sha256, &long)]).await.expect("answers");
+        assert!(missing.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_batch_over_the_limit_stores_nothing() {
+        let store = Arc::new(MemoryStore::default());
+        let core = Core { blobs: store.clone(), records: store.clone(), settings: Settings::default() };
+        let large = vec![1u8; 4_000_000];
+        let requests = vec![
+            item(b"a", b"a".to_vec(), re::compressor::Value::Identity),
+            item(&large, large.clone(), re::compressor::Value::Identity),
+        ];
+        let request = re::BatchUpdateBlobsRequest { requests, ..Default::default() };
+        let refused = batch_update(&core, request).await.expect_err("over the limit");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        let a = Digest::of(DigestFunction::Sha256, b"a");
+        assert_eq!(store.find_missing(&[a]).await.expect("answers"), [a]);
+    }
+}

@@ -1,0 +1,50 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cache_types::{ByteRange, Digest};
+use store::{BlobStore, RecordStore, StoreError};
+use tonic::Status;
+
+use crate::{Settings, status};
+
+/// What all services share.
+pub(crate) struct Core {
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) settings: Settings,
+}
+
+impl Core {
+    /// Whether the blob is here; keeps it for the lease time if so.
+    pub(crate) async fn has(&self, digest: &Digest) -> Result<bool, Status> {
+        Ok(self.blobs.find_missing(&[*digest]).await.map_err(status::from_store)?.is_empty())
+    }
+
+    /// A whole blob of at most `limit_bytes` in memory; `None` when it is not here, larger, or damaged.
+    pub(crate) async fn whole(&self, digest: &Digest, limit_bytes: usize) -> Result<Option<Bytes>, Status> {
+        if digest.size_bytes() > limit_bytes as u64 {
+            return Ok(None);
+        }
+        let read = async {
+            match self.blobs.read(digest, ByteRange::ALL).await? {
+                Some(body) => body.collect(limit_bytes).await,
+                None => Ok(None),
+            }
+        };
+        match read.await {
+            Ok(bytes) => Ok(bytes),
+            // Nothing has been sent yet, so damage is a miss. Spec: R-089.
+            Err(StoreError::Damaged(_)) => Ok(None),
+            Err(error) => Err(status::from_store(error)),
+        }
+    }
+
+    /// Refuses a blob above the limit. Spec: R-071.
+    pub(crate) fn check_size(&self, digest: &Digest) -> Result<(), Status> {
+        if self.settings.is_too_large(digest.size_bytes()) {
+            let limit = self.settings.max_blob_size_bytes;
+            return Err(status::invalid(format!("blob {digest} is over the limit of {limit} bytes")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+use std::sync::Arc;
+
+use store::{BlobStore, RecordStore};
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tonic_reflection::server::Builder as Reflection;
+use tower::util::MapResponseLayer;
+
+use crate::Settings;
+use crate::action_cache::ActionCache;
+use crate::bytestream::ByteStream;
+use crate::capabilities::Capabilities;
+use crate::cas::Cas;
+use crate::core::Core;
+use crate::limits::MAX_INBOUND_BYTES;
+use crate::oversize;
+use crate::proto::bytestream::byte_stream_server::ByteStreamServer;
+use crate::proto::re::capabilities_server::CapabilitiesServer;
+use crate::proto::{self};
+use crate::request_metadata::RequestSpans;
+use crate::wire::raw::action_cache_server::ActionCacheServer;
+use crate::wire::raw::content_addressable_storage_server::ContentAddressableStorageServer;
+
+/// The names that health is told for: the server as a whole, the spelling that tools written for another server ask, and
+/// each service. Spec: R-180.
+const HEALTH_NAMES: [&str; 9] = [
+    "",
+    "/grpc.health.v1.Health/Check",
+    <CapabilitiesServer<Capabilities> as NamedService>::NAME,
+    <ContentAddressableStorageServer<Cas> as NamedService>::NAME,
+    <ActionCacheServer<ActionCache> as NamedService>::NAME,
+    <ByteStreamServer<ByteStream> as NamedService>::NAME,
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
+/// The services of a cache over one store: capabilities, CAS, ByteStream, action cache, health and reflection.
+///
+/// Execution is not among them, so its calls are UNIMPLEMENTED.
+#[derive(Clone)]
+pub struct Service {
+    core: Arc<Core>,
+    health: HealthReporter,
+}
+
+impl Service {
+    /// The services over a store.
+    pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
+        Self { core: Arc::new(Core { blobs, records, settings }), health: HealthReporter::new() }
+    }
+
+    /// All services, ready to be served on any number of listeners; health says SERVING from now on.
+    pub async fn routes(&self) -> Routes {
+        self.set_health(ServingStatus::Serving).await;
+        let core = &self.core;
+        let cas = ContentAddressableStorageServer::new(Cas(core.clone()));
+        let bytestream = ByteStreamServer::new(ByteStream(core.clone()));
+        let action_cache = ActionCacheServer::new(ActionCache(core.clone()));
+        let routes = Routes::new(CapabilitiesServer::new(Capabilities(core.clone())))
+            .add_service(cas.max_decoding_message_size(MAX_INBOUND_BYTES))
+            .add_service(bytestream.max_decoding_message_size(MAX_INBOUND_BYTES))
+            .add_service(action_cache.max_decoding_message_size(MAX_INBOUND_BYTES))
+            .add_service(HealthServer::new(HealthService::from_health_reporter(self.health.clone())));
+        let router = with_reflection(routes)
+            .into_axum_router()
+            .layer(MapResponseLayer::new(oversize::as_resource_exhausted))
+            .layer(RequestSpans);
+        Routes::from(router).prepare()
+    }
+
+    /// Tells everyone who asks health that this server is about to stop. Calls are still answered. Spec: R-180.
+    pub async fn drain(&self) {
+        self.set_health(ServingStatus::NotServing).await;
+    }
+
+    async fn set_health(&self, status: ServingStatus) {
+        for name in HEALTH_NAMES {
+            self.health.set_service_status(name, status).await;
+        }
+    }
+}
+
+fn reflection<'a>() -> Reflection<'a> {
+    Reflection::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Adds both versions of reflection. Spec: R-181.
+fn with_reflection(routes: Routes) -> Routes {
+    const BUILT_IN: &str = "the descriptors are compiled in";
+    routes
+        .add_service(reflection().build_v1().expect(BUILT_IN))
+        .add_service(reflection().build_v1alpha().expect(BUILT_IN))
+}
