@@ -17,9 +17,9 @@ use crate::cas::Cas;
 use crate::core::Core;
 use crate::limits::MAX_INBOUND_BYTES;
 use crate::oversize;
+use crate::proto;
 use crate::proto::bytestream::byte_stream_server::ByteStreamServer;
 use crate::proto::re::capabilities_server::CapabilitiesServer;
-use crate::proto::{self};
 use crate::request_metadata::RequestSpans;
 use crate::wire::raw::action_cache_server::ActionCacheServer;
 use crate::wire::raw::content_addressable_storage_server::ContentAddressableStorageServer;
@@ -97,3 +97,6 @@ fn with_reflection(routes: Routes) -> Routes {
         .add_service(reflection().build_v1().expect(BUILT_IN))
         .add_service(reflection().build_v1alpha().expect(BUILT_IN))
 }
+
+#[cfg(test)]
+mod tests;
