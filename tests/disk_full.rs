@@ -1,0 +1,119 @@
+//! A full disk: writes are refused with RESOURCE_EXHAUSTED, reads go on, and writes work again once there is room.
+
+mod harness;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use harness::{Blob, Client, Random, Server, re, sha256};
+use tonic::{Code, Status};
+
+const BALLAST_BYTES: usize = 24 << 20;
+/// How long writes may go on failing after room was made.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A small file system of its own, gone when dropped. Needs root.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: &Path, size: &str) -> Self {
+        std::fs::create_dir(at).expect("a folder in a temporary folder");
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status();
+        assert!(mounted.expect("mount").success(), "this test mounts a small tmpfs and has to run as root");
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: it goes once the server that is being killed has let go of it.
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+/// Writes new blobs of `size` until one is refused; those acknowledged, and the refusal.
+async fn fill(client: &Client, random: &mut Random, size: usize) -> (Vec<re::Digest>, Status) {
+    let mut acknowledged = Vec::new();
+    // More than the disk holds, whatever the size.
+    for _ in 0..200_000_000 / size {
+        let blob = Blob::random(random, size);
+        match client.write(&blob).await {
+            Ok(_) => acknowledged.push(blob.digest),
+            Err(status) => return (acknowledged, status),
+        }
+    }
+    panic!("no write was refused");
+}
+
+async fn read_all(client: &Client, digests: &[re::Digest]) {
+    for digest in digests {
+        let data = client.read(digest).await.unwrap_or_else(|status| panic!("{digest:?}: {status}"));
+        assert_eq!(sha256(&data), *digest);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
+    let owned = tempfile::tempdir().expect("a temporary folder");
+    let disk = Tmpfs::mount(&owned.path().join("disk"), "96m");
+    let ballast = disk.0.join("ballast");
+    std::fs::write(&ballast, vec![1; BALLAST_BYTES]).expect("the ballast");
+    let mut server = Server::start_in(&disk.0.join("data"), &["--max-size", "1GiB"]);
+    let client = server.client();
+    let mut random = Random::new(7);
+
+    let (mut kept, refusal) = fill(&client, &mut random, 300_000).await;
+    assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
+    assert!(kept.len() > 20, "only {} blobs fitted", kept.len());
+    let small = Blob::random(&mut random, 100);
+    let batch: Vec<Blob> = (0..10).map(|_| Blob::random(&mut random, 200_000)).collect();
+    for response in client.batch_update(&batch).await.expect("the call itself succeeds") {
+        let status = response.status.unwrap_or_default();
+        assert_eq!(status.code, i32::from(Code::ResourceExhausted), "{}", status.message);
+    }
+    let large = Blob::random(&mut random, 30_000_000);
+    assert_eq!(client.write(&large).await.map_err(|status| status.code()), Err(Code::ResourceExhausted));
+    if let Err(status) = client.write(&small).await {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    } else {
+        kept.push(small.digest);
+    }
+    let action = sha256(b"an action");
+    let result = re::ActionResult { exit_code: 3, ..Default::default() };
+    if let Err(status) = client.update_action_result(&action, result).await {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    }
+
+    assert!(client.find_missing(&kept).await.expect("FindMissingBlobs").is_empty());
+    read_all(&client, &kept).await;
+    let refused: Vec<re::Digest> = batch.iter().map(|blob| blob.digest.clone()).collect();
+    assert_eq!(client.find_missing(&refused).await.expect("FindMissingBlobs").len(), refused.len());
+
+    std::fs::remove_file(&ballast).expect("room");
+    let freed = Instant::now();
+    let blob = Blob::random(&mut random, 300_000);
+    while let Err(status) = client.write(&blob).await {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        assert!(freed.elapsed() < PATIENCE, "no write works {PATIENCE:?} after room was made: {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!(
+        "{} blobs fitted; writes work again {:.2} s after room was made",
+        kept.len(),
+        freed.elapsed().as_secs_f64()
+    );
+    kept.push(blob.digest);
+    let action = sha256(b"another action");
+    let result = re::ActionResult { exit_code: 4, ..Default::default() };
+    client.update_action_result(&action, result).await.expect("there is room");
+    read_all(&client, &kept).await;
+
+    server.kill();
+    server.restart();
+    let client = server.client();
+    read_all(&client, &kept).await;
+    assert_eq!(client.action_result(&action).await.expect("the stored result").exit_code, 4);
+    drop(server);
+}
