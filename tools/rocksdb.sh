@@ -74,11 +74,11 @@ cp "$SRC/build_version.cc" "$WORK/build_version.cc"
 compile_unit() {
     local unit=$1 object=${1%.cc}.o source n=0
     if [ -f "$object.done" ]; then return; fi
+    rm -f "$object" "${unit%.cc}"-*.o
     if $CXX "${FLAGS[@]}" "${INCLUDES[@]}" -c "$unit" -o "$object" 2>"$unit.log"; then
         touch "$object.done"
         return
     fi
-    rm -f "$object"
     sed -n 's/^#include "\(.*\)"$/\1/p' "$unit" | while read -r source; do
         n=$((n + 1))
         $CXX "${FLAGS[@]}" "${INCLUDES[@]}" -c "$source" -o "${unit%.cc}-$n.o" || exit 1
