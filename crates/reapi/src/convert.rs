@@ -47,6 +47,11 @@ impl DigestReader {
         Ok(Self { function, settings: settings.clone() })
     }
 
+    /// For digests whose hashes tell their function.
+    pub(crate) fn inferring(settings: &Settings) -> Self {
+        Self { function: None, settings: settings.clone() }
+    }
+
     /// For a request that must name its function. Spec: R-108.
     pub(crate) fn declared(settings: &Settings, number: i32) -> Result<Self, Invalid> {
         if number == 0 {

@@ -9,7 +9,6 @@ use tonic::Status;
 use crate::convert::DigestReader;
 use crate::core::Core;
 use crate::limits::MAX_OUTBOUND_BYTES;
-use crate::status;
 use crate::wire::DirectoryLinks;
 
 /// The largest directory that is looked into: one that a message can carry with room for a token.
@@ -29,6 +28,7 @@ pub(crate) struct Walk {
     waiting: VecDeque<(Digest, usize)>,
     seen: HashSet<Digest>,
     ready: VecDeque<Visit>,
+    is_cut: bool,
 }
 
 /// One step of a walk.
@@ -49,7 +49,12 @@ pub(crate) struct Directory {
 
 impl Walk {
     pub(crate) fn new(root: Digest) -> Self {
-        Self { waiting: [(root, 0)].into(), seen: [root].into(), ready: VecDeque::new() }
+        Self { waiting: [(root, 0)].into(), seen: [root].into(), ready: VecDeque::new(), is_cut: false }
+    }
+
+    /// Whether directories were left out because the tree is too deep or has too many of them.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The next directory; `None` after the last.
@@ -65,27 +70,31 @@ impl Walk {
         let batch: Vec<_> = self.waiting.drain(..self.waiting.len().min(READ_AHEAD)).collect();
         let read = try_join_all(batch.iter().map(|(digest, _)| core.whole(digest, MAX_DIRECTORY_BYTES))).await?;
         for ((digest, depth), encoded) in batch.into_iter().zip(read) {
-            let visit = self.visit(digest, depth, encoded)?;
+            let visit = self.visit(&digest, depth, encoded);
             self.ready.push_back(visit);
         }
         Ok(())
     }
 
-    fn visit(&mut self, digest: Digest, depth: usize, encoded: Option<Bytes>) -> Result<Visit, Status> {
+    fn visit(&mut self, digest: &Digest, depth: usize, encoded: Option<Bytes>) -> Visit {
         let Some(encoded) = encoded else {
-            return Ok(Visit::Missing);
+            return Visit::Missing;
         };
-        let Some((files, directories)) = links(&digest, encoded.clone()) else {
-            return Ok(Visit::Broken);
+        let Some((files, directories)) = links(digest, encoded.clone()) else {
+            return Visit::Broken;
         };
-        if depth < MAX_DEPTH {
-            self.waiting
-                .extend(directories.into_iter().filter(|child| self.seen.insert(*child)).map(|c| (c, depth + 1)));
+        for child in directories {
+            if self.seen.contains(&child) {
+                continue;
+            }
+            if depth == MAX_DEPTH || self.seen.len() == MAX_DIRECTORIES {
+                self.is_cut = true;
+                break;
+            }
+            self.seen.insert(child);
+            self.waiting.push_back((child, depth + 1));
         }
-        if self.seen.len() > MAX_DIRECTORIES {
-            return Err(status::invalid(format!("the tree has more than {MAX_DIRECTORIES} directories")));
-        }
-        Ok(Visit::Directory(Directory { encoded, files }))
+        Visit::Directory(Directory { encoded, files })
     }
 }
 

@@ -1,11 +1,10 @@
 use std::sync::Arc;
 
 use store::{BlobStore, RecordStore};
-use tonic::server::NamedService;
+use tokio::sync::watch;
 use tonic::service::Routes;
-use tonic_health::ServingStatus;
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as Reflection;
 use tower::util::MapResponseLayer;
 
@@ -15,6 +14,7 @@ use crate::bytestream::ByteStream;
 use crate::capabilities::Capabilities;
 use crate::cas::Cas;
 use crate::core::Core;
+use crate::health::Health;
 use crate::limits::MAX_INBOUND_BYTES;
 use crate::oversize;
 use crate::proto;
@@ -24,38 +24,26 @@ use crate::request_metadata::RequestSpans;
 use crate::wire::raw::action_cache_server::ActionCacheServer;
 use crate::wire::raw::content_addressable_storage_server::ContentAddressableStorageServer;
 
-/// The names that health is told for: the server as a whole, the spelling that tools written for another server ask, and
-/// each service. Spec: R-180.
-const HEALTH_NAMES: [&str; 9] = [
-    "",
-    "/grpc.health.v1.Health/Check",
-    <CapabilitiesServer<Capabilities> as NamedService>::NAME,
-    <ContentAddressableStorageServer<Cas> as NamedService>::NAME,
-    <ActionCacheServer<ActionCache> as NamedService>::NAME,
-    <ByteStreamServer<ByteStream> as NamedService>::NAME,
-    "grpc.health.v1.Health",
-    "grpc.reflection.v1.ServerReflection",
-    "grpc.reflection.v1alpha.ServerReflection",
-];
-
 /// The services of a cache over one store: capabilities, CAS, ByteStream, action cache, health and reflection.
 ///
 /// Execution is not among them, so its calls are UNIMPLEMENTED.
 #[derive(Clone)]
 pub struct Service {
     core: Arc<Core>,
-    health: HealthReporter,
+    health: Arc<watch::Sender<ServingStatus>>,
 }
 
 impl Service {
     /// The services over a store.
     pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
-        Self { core: Arc::new(Core { blobs, records, settings }), health: HealthReporter::new() }
+        Self {
+            core: Arc::new(Core { blobs, records, settings }),
+            health: Arc::new(watch::Sender::new(ServingStatus::Serving)),
+        }
     }
 
-    /// All services, ready to be served on any number of listeners; health says SERVING from now on.
-    pub async fn routes(&self) -> Routes {
-        self.set_health(ServingStatus::Serving).await;
+    /// All services, ready to be served on any number of listeners.
+    pub fn routes(&self) -> Routes {
         let core = &self.core;
         let cas = ContentAddressableStorageServer::new(Cas(core.clone()));
         let bytestream = ByteStreamServer::new(ByteStream(core.clone()));
@@ -64,7 +52,7 @@ impl Service {
             .add_service(cas.max_decoding_message_size(MAX_INBOUND_BYTES))
             .add_service(bytestream.max_decoding_message_size(MAX_INBOUND_BYTES))
             .add_service(action_cache.max_decoding_message_size(MAX_INBOUND_BYTES))
-            .add_service(HealthServer::new(HealthService::from_health_reporter(self.health.clone())));
+            .add_service(HealthServer::new(Health::new(self.health.subscribe())));
         let router = with_reflection(routes)
             .into_axum_router()
             .layer(MapResponseLayer::new(oversize::as_resource_exhausted))
@@ -73,14 +61,8 @@ impl Service {
     }
 
     /// Tells everyone who asks health that this server is about to stop. Calls are still answered. Spec: R-180.
-    pub async fn drain(&self) {
-        self.set_health(ServingStatus::NotServing).await;
-    }
-
-    async fn set_health(&self, status: ServingStatus) {
-        for name in HEALTH_NAMES {
-            self.health.set_service_status(name, status).await;
-        }
+    pub fn drain(&self) {
+        self.health.send_replace(ServingStatus::NotServing);
     }
 }
 

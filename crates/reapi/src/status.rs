@@ -8,6 +8,7 @@ use store::{BodyError, StoreError};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
+use crate::chunk_list::ChunkListError;
 use crate::convert::Invalid;
 use crate::validate::ActionResultError;
 use crate::zstd_stream::ZstdError;
@@ -128,6 +129,11 @@ pub(crate) fn bad_zstd(error: &ZstdError) -> Status {
         ZstdError::Context(_) => Status::internal(error.to_string()),
         _ => Status::invalid_argument(error.to_string()),
     }
+}
+
+/// The status of a list of chunks that breaks a rule. Spec: R-104.
+pub(crate) fn bad_chunk_list(error: &ChunkListError) -> Status {
+    Status::invalid_argument(error.to_string())
 }
 
 /// The status of an action result that breaks a rule. Spec: R-130.

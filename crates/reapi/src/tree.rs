@@ -42,8 +42,7 @@ pub enum TreeError {
 /// # Errors
 /// Any [`TreeError`].
 pub fn digests(encoded: &[u8]) -> Result<Vec<Digest>, TreeError> {
-    let reader = DigestReader::new(&Settings::default(), 0).map_err(|_| TreeError::Malformed)?;
-    let mut parser = TreeParser::new(reader);
+    let mut parser = TreeParser::new(DigestReader::inferring(&Settings::default()));
     parser.push(encoded)?;
     parser.finish()
 }
@@ -194,7 +193,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..300),
             piece_len in 1usize..20,
         ) {
-            let mut parser = TreeParser::new(DigestReader::new(&Settings::default(), 0).expect("none named"));
+            let mut parser = TreeParser::new(DigestReader::inferring(&Settings::default()));
             let pieces = bytes.chunks(piece_len).try_for_each(|piece| parser.push(piece));
             let in_pieces = pieces.and_then(|()| parser.finish());
             prop_assert_eq!(digests(&bytes).is_ok(), in_pieces.is_ok());

@@ -37,9 +37,7 @@ pub enum ActionResultError {
 /// Any [`ActionResultError`].
 pub fn action_result(encoded: &[u8]) -> Result<(), ActionResultError> {
     let result = re::ActionResult::decode(encoded).map_err(ActionResultError::Malformed)?;
-    // Nothing was named, so nothing can be refused.
-    let Ok(mut reader) = DigestReader::new(&Settings::default(), 0) else { return Ok(()) };
-    check(&result, &mut reader).map(|_named| ())
+    check(&result, &mut DigestReader::inferring(&Settings::default())).map(|_named| ())
 }
 
 /// What an action result names, sorted by what has to be looked at.

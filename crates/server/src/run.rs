@@ -38,7 +38,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped: Stop = stopped.map(|_| ()).boxed().shared();
-    let routes = service.routes().await;
+    let routes = service.routes();
     let serving = try_join_all(bound.into_iter().map(|bound| serve(bound, routes.clone(), stopped.clone())));
     tokio::pin!(serving);
 
@@ -48,7 +48,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
         name = ended_by_signal() => {
             tracing::info!(signal = name?, "draining");
-            service.drain().await;
+            service.drain();
             // The receiver is held by the listeners; with none left there is nothing to stop.
             let _: Result<(), ()> = stop.send(());
             tokio::select! {

@@ -31,12 +31,11 @@ pub(super) enum Completeness {
 pub(super) async fn check(core: &Core, named: Named, function: DigestFunction) -> Result<Completeness, Status> {
     let mut gathering = Gathering { blobs: HashSet::new(), worst: Completeness::Complete };
     gathering.blobs.extend(named.blobs);
-    for tree in named.trees {
-        if gathering.blobs.insert(tree) {
-            gathering.tree(core, tree, function).await?;
-        }
+    for tree in named.trees.into_iter().collect::<HashSet<_>>() {
+        gathering.add(vec![tree]);
+        gathering.tree(core, tree, function).await?;
     }
-    for root in named.directories {
+    for root in named.directories.into_iter().collect::<HashSet<_>>() {
         gathering.directories(core, root).await?;
     }
     let blobs: Vec<Digest> = gathering.blobs.into_iter().collect();
@@ -85,9 +84,9 @@ impl Gathering {
                 Visit::Missing => self.found(Completeness::Incomplete),
                 Visit::Broken => self.found(Completeness::Malformed),
             }
-            if self.blobs.len() >= MAX_BLOBS {
-                return Ok(());
-            }
+        }
+        if walk.is_cut() {
+            self.found(Completeness::Incomplete);
         }
         Ok(())
     }

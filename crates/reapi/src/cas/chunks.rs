@@ -3,9 +3,9 @@
 use cache_types::Digest;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use prost::Message;
-use store::MAX_CHUNK_BYTES;
 use tonic::{Code, Status};
 
+use crate::chunk_list::{self, ChunkList};
 use crate::convert::{self, DigestReader};
 use crate::core::Core;
 use crate::limits::MAX_OUTBOUND_BYTES;
@@ -14,9 +14,6 @@ use crate::status;
 
 /// The digests in one message of a streamed list. Spec: R-109.
 const DIGESTS_PER_MESSAGE: usize = 10_000;
-
-/// The most chunks of one blob. Spec: R-111.
-const MAX_CHUNKS: usize = 1_000_000;
 
 /// The function that every list given out obeys in its limits. Spec: R-102.
 const FUNCTION: i32 = re::chunking_function::Value::FastCdc2020 as i32;
@@ -60,22 +57,15 @@ fn mapping(chunks: &[Digest]) -> Vec<re::GetChunkMappingResponse> {
 async fn split(core: &Core, digest: &Digest) -> Result<Vec<Digest>, Status> {
     let chunks = core.blobs.split(digest).await.map_err(status::from_store)?;
     let chunks = chunks.ok_or_else(|| status::not_found(digest))?;
-    // A client fails hard on a list that is not strict; a miss makes it read the blob instead. Spec: R-103.
-    let strict = chunks.iter().all(|chunk| (1..=MAX_CHUNK_BYTES as u64).contains(&chunk.size_bytes()))
-        && total(&chunks) == Some(digest.size_bytes());
-    if strict { Ok(chunks) } else { Err(status::not_found(digest)) }
-}
-
-fn total(chunks: &[Digest]) -> Option<u64> {
-    chunks.iter().try_fold(0u64, |total, chunk| total.checked_add(chunk.size_bytes()))
+    // A miss makes a client read the blob instead.
+    if chunk_list::is_strict(digest, &chunks) { Ok(chunks) } else { Err(status::not_found(digest)) }
 }
 
 pub(super) async fn splice_blob(core: &Core, request: re::SpliceBlobRequest) -> Result<re::SpliceBlobResponse, Status> {
     convert::instance(&request.instance_name)?;
     let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
-    let digest = reader.required(request.blob_digest.as_ref(), "blob_digest")?;
-    let chunks = reader.list(&request.chunk_digests)?;
-    splice(core, digest, chunks).await?;
+    let list = ChunkList::read(&mut reader, request.blob_digest.as_ref(), &request.chunk_digests);
+    splice(core, list.map_err(|error| status::bad_chunk_list(&error))?).await?;
     Ok(re::SpliceBlobResponse { blob_digest: request.blob_digest })
 }
 
@@ -87,15 +77,12 @@ pub(super) async fn register_chunk_mapping(
     let first = next(core, &mut messages).await?.ok_or_else(|| status::invalid("the stream has no message"))?;
     convert::instance(&first.instance_name)?;
     let mut reader = DigestReader::declared(&core.settings, first.digest_function)?;
-    let digest = reader.required(first.blob_digest.as_ref(), "blob_digest")?;
-    let mut chunks = reader.list(&first.chunk_digests)?;
+    let list = ChunkList::read(&mut reader, first.blob_digest.as_ref(), &first.chunk_digests);
+    let mut list = list.map_err(|error| status::bad_chunk_list(&error))?;
     while let Some(message) = next(core, &mut messages).await? {
-        if chunks.len().saturating_add(message.chunk_digests.len()) > MAX_CHUNKS {
-            return Err(too_many());
-        }
-        chunks.extend(reader.list(&message.chunk_digests)?);
+        list.extend(&mut reader, &message.chunk_digests).map_err(|error| status::bad_chunk_list(&error))?;
     }
-    splice(core, digest, chunks).await?;
+    splice(core, list).await?;
     Ok(re::RegisterChunkMappingResponse { blob_digest: first.blob_digest })
 }
 
@@ -108,31 +95,25 @@ async fn next(
     message.transpose().map_err(|error| status::broken_stream(&error))
 }
 
-fn too_many() -> Status {
-    status::invalid(format!("a blob has at most {MAX_CHUNKS} chunks"))
-}
-
 /// Makes a blob from chunks; success when it is here already. Spec.
-async fn splice(core: &Core, digest: Digest, mut chunks: Vec<Digest>) -> Result<(), Status> {
-    core.check_size(&digest)?;
-    if chunks.len() > MAX_CHUNKS {
-        return Err(too_many());
-    }
+async fn splice(core: &Core, list: ChunkList) -> Result<(), Status> {
+    let blob = list.blob();
+    core.check_size(blob)?;
     // One question for the blob and its chunks, which live longer by it.
-    let asked: Vec<Digest> = [digest].into_iter().chain(chunks.iter().copied()).collect();
+    let asked: Vec<Digest> = [blob].into_iter().chain(list.chunks()).copied().collect();
     let missing = core.blobs.find_missing(&asked).await.map_err(status::from_store)?;
-    if !missing.contains(&digest) {
+    if !missing.contains(blob) {
         return Ok(());
     }
-    if total(&chunks) != Some(digest.size_bytes()) {
-        return Err(status::invalid(format!("the sizes of the chunks do not add up to that of {digest}")));
+    if !list.adds_up() {
+        return Err(status::invalid(format!("the sizes of the chunks do not add up to that of {blob}")));
     }
-    let missing: Vec<Digest> = missing.into_iter().filter(|chunk| *chunk != digest).collect();
-    if !missing.is_empty() || chunks.contains(&digest) {
+    let missing: Vec<Digest> = missing.into_iter().filter(|chunk| chunk != blob || list.chunks().contains(blob)).collect();
+    if !missing.is_empty() {
         return Err(status::missing(Code::NotFound, "chunks are not here", &missing));
     }
-    chunks.retain(|chunk| chunk.size_bytes() > 0);
-    core.blobs.splice(digest, &chunks).await.map_err(status::from_store)
+    let chunks: Vec<Digest> = list.chunks().iter().filter(|chunk| chunk.size_bytes() > 0).copied().collect();
+    core.blobs.splice(*blob, &chunks).await.map_err(status::from_store)
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ pub(super) async fn get_tree(
     };
     let mut pages = Pages { core, root, walk, next: Some(first), sent: 0, left: None };
     for _ in 0..skip {
-        pages.advance().await?;
+        // A token tells nobody to wait for more than the tree has.
+        pages.advance().await?.ok_or_else(|| status::invalid("page_token is past the end of this tree"))?;
     }
     pages.left = (page_size > 0).then_some(page_size);
     Ok(stream::try_unfold(Some(pages), |pages| async {

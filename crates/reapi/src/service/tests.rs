@@ -38,7 +38,7 @@ async fn run(settings: Settings) -> Running {
     let service = Service::new(store.clone(), store, settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
-    let server = Server::builder().add_routes(service.routes().await);
+    let server = Server::builder().add_routes(service.routes());
     let task = tokio::spawn(async move {
         server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serves");
     });
@@ -91,10 +91,26 @@ async fn health_knows_each_service_and_says_when_the_server_is_about_to_stop() {
         assert_eq!(health(&running.channel, name).await, Ok(1), "{name}");
     }
     assert_eq!(health(&running.channel, "build.bazel.remote.execution.v2.Execution").await, Err(Code::NotFound));
-    running.service.drain().await;
+    running.service.drain();
     for name in names {
         assert_eq!(health(&running.channel, name).await, Ok(2), "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_watch_follows_the_state_and_ends_with_it() {
+    let running = run(Settings::default()).await;
+    let mut client = HealthClient::new(running.channel.clone());
+    let mut watch = async |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        client.watch(request).await.expect("no name is an error").into_inner()
+    };
+    let (mut known, mut unknown) = (watch("").await, watch("no.such.Service").await);
+    assert_eq!(known.message().await.expect("no error").expect("a state").status, 1);
+    assert_eq!(unknown.message().await.expect("no error").expect("a state").status, 3);
+    running.service.drain();
+    assert_eq!(known.message().await.expect("no error").expect("a state").status, 2);
+    assert_eq!(known.message().await.expect("no error"), None);
 }
 
 #[tokio::test]
