@@ -18,7 +18,7 @@ pub use body::BlobBody;
 pub use chunker::{AVG_CHUNK_BYTES, Chunker, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
 pub use error::{BodyError, StoreError};
 #[cfg(feature = "testkit")]
-pub use faulty::Faulty;
+pub use faulty::{Fault, Faulty};
 pub use memory::MemoryStore;
 pub use record_store::{RecordKey, RecordKind, RecordStore};
 pub use verifying::Verifying;

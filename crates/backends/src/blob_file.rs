@@ -1,0 +1,230 @@
+//! Files that hold one large blob each.
+//!
+//! A file is frames of 1 MiB raw (the last may be shorter), the key, the frame table and a trailer. All numbers are
+//! little-endian. A table entry is the stored length u32, its top bit set for zstd, and the frame's crc32c u32. The trailer
+//! is: magic `TFf1`, length of the key u32, frame size u32, number of frames u32, blob size u64, crc32c of the table u32,
+//! crc32c of the trailer so far u32. The index row holds the file's length and the table's crc, so a read needs no trailer.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, BufMut, Bytes};
+use ulid::Ulid;
+
+use crate::failure::Failure;
+use crate::frame::{Codec, FRAME_BYTES, Frame};
+use crate::key::Key;
+use crate::row::FilePlace;
+
+const MAGIC: [u8; 4] = *b"TFf1";
+const TRAILER_LEN: u64 = 32;
+const ENTRY_LEN: u64 = 8;
+const ZSTD: u32 = 1 << 31;
+
+/// One frame in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    stored_len: u32,
+    zstd: bool,
+    crc: u32,
+}
+
+fn encode_table(entries: &[Entry]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(entries.len() * 8);
+    for entry in entries {
+        out.put_u32_le(entry.stored_len | if entry.zstd { ZSTD } else { 0 });
+        out.put_u32_le(entry.crc);
+    }
+    out
+}
+
+/// `bytes` is a whole number of entries; a rest is ignored.
+fn decode_table(bytes: &[u8]) -> Vec<Entry> {
+    let (entries, _rest) = bytes.as_chunks::<8>();
+    let decode = |mut entry: &[u8]| {
+        let len = entry.get_u32_le();
+        Entry { stored_len: len & !ZSTD, zstd: len & ZSTD != 0, crc: entry.get_u32_le() }
+    };
+    entries.iter().map(|entry| decode(entry)).collect()
+}
+
+fn trailer(key: &Key, frames: u32, size_bytes: u64, table_crc: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32);
+    out.put_slice(&MAGIC);
+    out.put_u32_le(u32::try_from(key.as_bytes().len()).expect("a blob's key has at most 65 bytes"));
+    out.put_u32_le(u32::try_from(FRAME_BYTES).expect("1 MiB"));
+    out.put_u32_le(frames);
+    out.put_u64_le(size_bytes);
+    out.put_u32_le(table_crc);
+    out.put_u32_le(crc32c::crc32c(&out));
+    out
+}
+
+/// What a file of `size_bytes` raw takes at most.
+pub(crate) fn file_len_at_most(size_bytes: u64) -> u64 {
+    size_bytes + size_bytes.div_ceil(FRAME_BYTES as u64) * ENTRY_LEN + TRAILER_LEN + 128
+}
+
+/// A file in the making, in `tmp/`; dropped, it goes away.
+pub(crate) struct FileWriter {
+    path: PathBuf,
+    file: File,
+    table: Vec<Entry>,
+    len: u64,
+    size_bytes: u64,
+    segment: Ulid,
+    moved: bool,
+}
+
+impl FileWriter {
+    pub(crate) fn create(tmp: &Path) -> Result<Self, Failure> {
+        let segment = Ulid::generate();
+        let path = tmp.join(segment.to_string());
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok(Self { path, file, table: Vec::new(), len: 0, size_bytes: 0, segment, moved: false })
+    }
+
+    pub(crate) fn segment(&self) -> Ulid {
+        self.segment
+    }
+
+    /// Appends a frame. Every one but the last has [`FRAME_BYTES`].
+    pub(crate) fn push(&mut self, codec: &Codec, raw: Bytes) -> Result<(), Failure> {
+        self.size_bytes += raw.len() as u64;
+        let frame = codec.encode(raw);
+        self.file.write_all(&frame.stored)?;
+        let stored_len = u32::try_from(frame.stored.len()).expect("a frame has at most 1 MiB");
+        self.len += u64::from(stored_len);
+        self.table.push(Entry { stored_len, zstd: frame.zstd, crc: frame.crc });
+        Ok(())
+    }
+
+    /// Writes the tail, makes the bytes durable if asked, and moves the file to its place in `folder`.
+    pub(crate) fn finish(mut self, key: &Key, folder: &Path, sync: bool) -> Result<FilePlace, Failure> {
+        let table = encode_table(&self.table);
+        let table_crc = crc32c::crc32c(&table);
+        let frames = u32::try_from(self.table.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let tail = [key.as_bytes(), &table, &trailer(key, frames, self.size_bytes, table_crc)].concat();
+        self.file.write_all(&tail)?;
+        if sync {
+            self.file.sync_data()?;
+        }
+        std::fs::rename(&self.path, file_path(folder, self.segment))?;
+        self.moved = true;
+        if sync {
+            crate::data_dir::sync_folder(folder)?;
+        }
+        Ok(FilePlace { segment: self.segment, file_len: self.len + tail.len() as u64, table_crc })
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        if !self.moved {
+            // What stays is removed when the store is opened.
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+pub(crate) fn file_path(folder: &Path, segment: Ulid) -> PathBuf {
+    folder.join(segment.to_string())
+}
+
+/// An open file and its frame table.
+pub(crate) struct FileReader {
+    file: File,
+    entries: Vec<Entry>,
+    /// Where each frame starts.
+    offsets: Vec<u64>,
+    size_bytes: u64,
+}
+
+/// Why stored bytes could not be read.
+#[derive(Debug)]
+pub(crate) enum ReadFailure {
+    /// Not there any more.
+    Gone,
+    /// There, and not what was stored.
+    Damaged,
+    /// The system failed.
+    Io(io::Error),
+}
+
+impl From<io::Error> for ReadFailure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Gone,
+            io::ErrorKind::UnexpectedEof => Self::Damaged,
+            // A sector that the disk cannot read.
+            _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Self::Damaged,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl FileReader {
+    pub(crate) fn open(folder: &Path, place: &FilePlace, size_bytes: u64) -> Result<Self, ReadFailure> {
+        let file = File::open(file_path(folder, place.segment))?;
+        if file.metadata()?.len() != place.file_len {
+            return Err(ReadFailure::Damaged);
+        }
+        let table_len = size_bytes.div_ceil(FRAME_BYTES as u64) * ENTRY_LEN;
+        let table_at = place.file_len.checked_sub(TRAILER_LEN + table_len).ok_or(ReadFailure::Damaged)?;
+        let mut table = vec![0; usize::try_from(table_len).map_err(|_| ReadFailure::Damaged)?];
+        file.read_exact_at(&mut table, table_at)?;
+        if crc32c::crc32c(&table) != place.table_crc {
+            return Err(ReadFailure::Damaged);
+        }
+        let entries = decode_table(&table);
+        let starts = entries.iter().scan(0, |at, entry| {
+            let start = *at;
+            *at += u64::from(entry.stored_len);
+            Some(start)
+        });
+        let offsets = starts.collect();
+        Ok(Self { file, entries, offsets, size_bytes })
+    }
+
+    /// The raw bytes of frame `number`, checked.
+    pub(crate) fn frame(&self, codec: &Codec, number: usize) -> Result<Bytes, ReadFailure> {
+        let (Some(entry), Some(&offset)) = (self.entries.get(number), self.offsets.get(number)) else {
+            return Err(ReadFailure::Damaged);
+        };
+        let start = number as u64 * FRAME_BYTES as u64;
+        let raw_len = usize::try_from(self.size_bytes - start).unwrap_or(usize::MAX).min(FRAME_BYTES);
+        let mut stored = vec![0; entry.stored_len as usize];
+        self.file.read_exact_at(&mut stored, offset)?;
+        let frame = Frame { stored: stored.into(), zstd: entry.zstd, crc: entry.crc };
+        codec.decode(frame, raw_len).ok_or(ReadFailure::Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn tables_read_back(raw in proptest::collection::vec((0u32..ZSTD, any::<bool>(), any::<u32>()), 0..50)) {
+            let entries: Vec<Entry> =
+                raw.into_iter().map(|(stored_len, zstd, crc)| Entry { stored_len, zstd, crc }).collect();
+            prop_assert_eq!(decode_table(&encode_table(&entries)), entries);
+        }
+
+        #[test]
+        fn any_bytes_are_a_table(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert_eq!(encode_table(&decode_table(&bytes)), &bytes[..bytes.len() / 8 * 8]);
+        }
+    }
+
+    #[test]
+    fn the_trailer_has_its_length() {
+        let key = Key::blob(&cache_types::DigestFunction::Sha512.hash(b"x"));
+        assert_eq!(trailer(&key, 3, 3 << 20, 7).len() as u64, TRAILER_LEN);
+    }
+}

@@ -1,0 +1,102 @@
+//! The data folder: `LOCK`, `index/`, `packs/`, `files/`, `tmp/`, `quarantine/`.
+//!
+//! `tmp/` holds uploads on their way and is emptied when the folder is opened. `quarantine/` holds files that failed their
+//! checksum, for whoever wants to look; the oldest go when they are too many. Files are named by their segment's ULID.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use store::StoreError;
+
+use crate::failure::{Failure, LEVEL};
+
+/// The folder, locked for as long as this lives.
+pub(crate) struct DataDir {
+    root: PathBuf,
+    /// Closing it gives the lock back.
+    _lock: File,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("cannot make or open the data folder {path}")]
+    Folder { path: PathBuf, source: io::Error },
+    #[error(
+        "another server uses the data folder {0}; give this one a folder of its own with --data, or stop the other"
+    )]
+    Locked(PathBuf),
+}
+
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        Self::Unavailable { level: LEVEL, source: error.into() }
+    }
+}
+
+impl DataDir {
+    /// Makes what is missing, takes the lock and empties `tmp/`.
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        let failed = |source| OpenError::Folder { path: root.to_owned(), source };
+        fs::create_dir_all(root).map_err(failed)?;
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).open(root.join("LOCK")).map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked(root.to_owned()).into()),
+            Err(errno) => return Err(failed(errno.into()).into()),
+        }
+        let this = Self { root: root.to_owned(), _lock: lock };
+        this.make_folders().map_err(failed)?;
+        Ok(this)
+    }
+
+    fn make_folders(&self) -> io::Result<()> {
+        for folder in [self.packs(), self.files(), self.tmp(), self.quarantine()] {
+            fs::create_dir_all(folder)?;
+        }
+        for entry in fs::read_dir(self.tmp())? {
+            fs::remove_file(entry?.path())?;
+        }
+        sync_folder(&self.root)
+    }
+
+    pub(crate) fn index(&self) -> PathBuf {
+        self.root.join("index")
+    }
+
+    pub(crate) fn packs(&self) -> PathBuf {
+        self.root.join("packs")
+    }
+
+    pub(crate) fn files(&self) -> PathBuf {
+        self.root.join("files")
+    }
+
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    /// Free space on the file system, for those who are not root.
+    pub(crate) fn free_bytes(&self) -> Result<u64, Failure> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// The size of the file system.
+    pub(crate) fn disk_bytes(&self) -> Result<u64, Failure> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,149 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cache_types::{ByteRange, Digest};
+use parking_lot::Mutex;
+use store::{BlobBody, BlobStore, RecordKey, RecordStore, StoreError};
+
+use crate::clock::{Clock, SystemClock};
+use crate::committer::Committer;
+use crate::engine::Engine;
+use crate::failure::{Failure, blocking};
+use crate::housekeeper::Housekeeper;
+use crate::settings::Settings;
+use crate::stats::Stats;
+
+/// The embedded store: blobs and records in one folder, within a bound. Clones share it.
+///
+/// Its methods run under a tokio runtime. The last clone that is dropped closes it, as [`Embedded::close`] does.
+#[derive(Clone)]
+pub struct Embedded {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Arc<Engine>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    committer: JoinHandle<()>,
+    housekeeper: JoinHandle<()>,
+}
+
+impl Embedded {
+    /// Opens the store in its folder, or makes it. Blocks, for well under a second: nothing is scanned.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when another process uses the folder, a newer program wrote it, or it cannot be made;
+    /// [`StoreError::Internal`] when the index cannot be opened.
+    pub fn open(settings: Settings) -> Result<Self, StoreError> {
+        Self::open_with_clock(settings, Arc::new(SystemClock))
+    }
+
+    /// The same with another clock.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_with_clock(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let engine = Arc::new(Engine::open(&settings, clock)?);
+        let committer = Committer::new(Arc::clone(&engine));
+        let housekeeper = Housekeeper::new(Arc::clone(&engine));
+        let committer = spawn("store-commit", || committer.run())?;
+        let housekeeper = match spawn("store-keep", || housekeeper.run()) {
+            Ok(thread) => thread,
+            Err(error) => {
+                engine.queue.close();
+                return Err(error);
+            }
+        };
+        let threads = Mutex::new(Some(Threads { committer, housekeeper }));
+        Ok(Self { inner: Arc::new(Inner { engine, threads }) })
+    }
+
+    /// Writes what waits and stops the threads, so that the next start finds all in order. Later writes are refused. Blocks.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    /// How full the store is and what happened since it was opened.
+    pub fn stats(&self) -> Stats {
+        self.inner.engine.stats()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.inner.engine
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        let Some(threads) = self.threads.lock().take() else {
+            return;
+        };
+        self.engine.stopping.store(true, Ordering::Release);
+        self.engine.space.call_housekeeper();
+        join(threads.housekeeper);
+        self.engine.queue.close();
+        join(threads.committer);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    Ok(std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(Failure::from)?)
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the store panicked");
+    }
+}
+
+#[async_trait]
+impl BlobStore for Embedded {
+    async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let (engine, digests) = (Arc::clone(&self.inner.engine), digests.to_vec());
+        blocking(move || engine.missing(&digests)).await
+    }
+
+    async fn read(&self, digest: &Digest, range: ByteRange) -> Result<Option<BlobBody>, StoreError> {
+        self.inner.engine.read(digest, range).await
+    }
+
+    async fn write(&self, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
+        self.inner.engine.write(digest, body).await
+    }
+
+    async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {
+        self.inner.engine.split(digest).await
+    }
+
+    async fn splice(&self, digest: Digest, chunks: &[Digest]) -> Result<(), StoreError> {
+        self.inner.engine.splice(digest, chunks).await
+    }
+}
+
+#[async_trait]
+impl RecordStore for Embedded {
+    async fn get(&self, key: &RecordKey) -> Result<Option<Bytes>, StoreError> {
+        self.inner.engine.get_record(key).await
+    }
+
+    async fn put(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError> {
+        self.inner.engine.put_record(key, value).await
+    }
+
+    async fn remove(&self, key: &RecordKey) -> Result<(), StoreError> {
+        self.inner.engine.remove_record(key).await
+    }
+}

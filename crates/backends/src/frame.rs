@@ -1,0 +1,103 @@
+use bytes::Bytes;
+use parking_lot::Mutex;
+use zstd::bulk::{Compressor, Decompressor};
+
+/// The raw bytes of one frame of a file; a pack record is one frame of up to this.
+pub(crate) const FRAME_BYTES: usize = 1024 * 1024;
+
+/// Contexts kept for reuse; each holds about a megabyte.
+const MAX_KEPT: usize = 4;
+
+/// Below this, zstd cannot save enough to matter.
+const MIN_COMPRESSED_BYTES: usize = 128;
+
+/// A piece of a blob as it is stored: as it is, or as one zstd frame where that saves more than a tenth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub stored: Bytes,
+    pub zstd: bool,
+    /// crc32c of the stored bytes.
+    pub crc: u32,
+}
+
+/// Encodes and decodes frames, and keeps a few zstd contexts for it.
+#[derive(Default)]
+pub(crate) struct Codec {
+    compressors: Mutex<Vec<Compressor<'static>>>,
+    decompressors: Mutex<Vec<Decompressor<'static>>>,
+}
+
+impl Codec {
+    pub(crate) fn encode(&self, raw: Bytes) -> Frame {
+        let packed = self.compress(&raw).filter(|packed| packed.len() < raw.len() - raw.len() / 10);
+        let zstd = packed.is_some();
+        let stored = packed.map_or(raw, Bytes::from);
+        Frame { crc: crc32c::crc32c(&stored), stored, zstd }
+    }
+
+    /// `None` when zstd has nothing to give: the blob is then stored as it is.
+    fn compress(&self, raw: &[u8]) -> Option<Vec<u8>> {
+        if raw.len() < MIN_COMPRESSED_BYTES {
+            return None;
+        }
+        let kept = self.compressors.lock().pop();
+        let mut compressor = kept.or_else(|| Compressor::new(1).ok())?;
+        let packed = compressor.compress(raw).ok();
+        let mut kept = self.compressors.lock();
+        if kept.len() < MAX_KEPT {
+            kept.push(compressor);
+        }
+        packed
+    }
+
+    /// The raw bytes; `None` when the checksum, the encoding or the length is wrong.
+    pub(crate) fn decode(&self, frame: Frame, raw_len: usize) -> Option<Bytes> {
+        if crc32c::crc32c(&frame.stored) != frame.crc {
+            return None;
+        }
+        if !frame.zstd {
+            return (frame.stored.len() == raw_len).then_some(frame.stored);
+        }
+        let kept = self.decompressors.lock().pop();
+        let mut decompressor = kept.or_else(|| Decompressor::new().ok())?;
+        let raw = decompressor.decompress(&frame.stored, raw_len).ok().filter(|raw| raw.len() == raw_len);
+        let mut kept = self.decompressors.lock();
+        if kept.len() < MAX_KEPT {
+            kept.push(decompressor);
+        }
+        raw.map(Bytes::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn frames_read_back_and_a_changed_byte_is_seen(
+            seed in proptest::collection::vec(any::<u8>(), 1..40), repeat in 1usize..200, at in any::<prop::sample::Index>(),
+        ) {
+            let raw = Bytes::from(seed.repeat(repeat));
+            let codec = Codec::default();
+            let frame = codec.encode(raw.clone());
+            prop_assert_eq!(codec.decode(frame.clone(), raw.len()), Some(raw.clone()));
+            prop_assert_eq!(codec.decode(frame.clone(), raw.len() + 1), None);
+            let mut stored = frame.stored.to_vec();
+            let at = at.index(stored.len());
+            stored[at] ^= 1;
+            prop_assert_eq!(codec.decode(Frame { stored: stored.into(), ..frame }, raw.len()), None);
+        }
+
+        #[test]
+        fn any_bytes_with_a_right_checksum_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), len in 0usize..5000) {
+            let stored = Bytes::from(bytes);
+            let frame = Frame { crc: crc32c::crc32c(&stored), stored, zstd: true };
+            if let Some(raw) = Codec::default().decode(frame, len) {
+                prop_assert_eq!(raw.len(), len);
+            }
+        }
+    }
+}

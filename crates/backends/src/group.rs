@@ -1,0 +1,390 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache_types::Digest;
+use ulid::Ulid;
+
+use crate::engine::{Discarded, Engine};
+use crate::failure::Failure;
+use crate::index::{Batch, SegmentKind, Sync, Totals};
+use crate::key::Key;
+use crate::op::{Body, Change, PutBlob, Why};
+use crate::pack::{FlushedPack, Header, PackWriter};
+use crate::presence::all_here;
+use crate::row::{BlobRow, Life, PackPlace, Place, Queue, RecordRow};
+use crate::stats::Counters;
+use crate::touches::Touch;
+
+/// What a row costs in the index beside its value, roughly: its key twice and its place in the eviction order.
+const ROW_BYTES: u64 = 150;
+
+/// Changes that become one batch of the index. Rows changed in the group are seen by what follows in it.
+pub(crate) struct Group<'a> {
+    engine: &'a Engine,
+    pub now: Duration,
+    batch: Batch<'a>,
+    blobs: HashMap<Key, Option<BlobRow>>,
+    records: HashMap<Key, Option<Life>>,
+    live: HashMap<Ulid, u64>,
+    totals: Totals,
+    discarded: Vec<Discarded>,
+    /// Values that may not be served from memory any more.
+    stale: Vec<Key>,
+    garbage: u64,
+    /// New files that a row names now.
+    pub adopted: HashSet<Ulid>,
+}
+
+impl<'a> Group<'a> {
+    pub(crate) fn new(engine: &'a Engine) -> Self {
+        Self {
+            engine,
+            now: engine.now(),
+            batch: engine.index.batch(),
+            blobs: HashMap::new(),
+            records: HashMap::new(),
+            live: HashMap::new(),
+            totals: *engine.totals.lock(),
+            discarded: Vec::new(),
+            stale: Vec::new(),
+            garbage: 0,
+            adopted: HashSet::new(),
+        }
+    }
+
+    fn fresh(&self) -> Life {
+        Life { queue: Queue::Written, bucket: self.engine.ages.bucket(self.now) }
+    }
+
+    pub(crate) fn blob(&self, key: &Key) -> Result<Option<BlobRow>, Failure> {
+        match self.blobs.get(key) {
+            Some(row) => Ok(row.clone()),
+            None => self.engine.index.blob(key),
+        }
+    }
+
+    fn record_life(&self, key: &Key) -> Result<Option<Life>, Failure> {
+        match self.records.get(key) {
+            Some(life) => Ok(*life),
+            None => Ok(self.engine.index.record(key)?.map(|row| row.life)),
+        }
+    }
+
+    /// Adds one change. `packs` is an error when this group cannot append to packs.
+    pub(crate) fn add(&mut self, change: &Change, packs: Result<&mut PackWriter, &Failure>) -> Result<(), Failure> {
+        match change {
+            Change::Put(put) => self.put(put, packs),
+            Change::PutList { key, size_bytes, chunks, .. } => self.put_list(key, *size_bytes, chunks),
+            Change::PutRecord { key, value, .. } => self.put_record(key, value),
+            Change::RemoveRecord { key } => self.remove_record(key),
+            Change::DropRecord { key } => self.drop_record(key),
+            Change::Drop { key, place, why } => self.drop_blob(key, place, *why),
+            Change::Move { key, from, raw_size, frame } => {
+                let Some(row) = self.blob(key)?.filter(|row| row.place == Place::Pack(*from)) else {
+                    return Ok(());
+                };
+                let place = Place::Pack(packs.map_err(Clone::clone)?.stage(key, *raw_size, frame)?);
+                self.replace(key, Some(&row), BlobRow { place, ..row.clone() });
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, put: &PutBlob, packs: Result<&mut PackWriter, &Failure>) -> Result<(), Failure> {
+        let old = self.blob(&put.key)?;
+        if let Some(row) = &old
+            && row.size_bytes == put.size_bytes
+            && self.is_whole(&put.key, row)?
+        {
+            let life = self.engine.ages.touched(row.life, put.touch, self.now);
+            self.set_blob_life(&put.key, row, life);
+            return Ok(());
+        }
+        let place = match &put.body {
+            Body::Inline(bytes) => Place::Inline { crc: crc32c::crc32c(bytes), bytes: bytes.clone() },
+            Body::Frame(frame) => {
+                let raw_size = u32::try_from(put.size_bytes).expect("a frame has at most 1 MiB");
+                Place::Pack(packs.map_err(Clone::clone)?.stage(&put.key, raw_size, frame)?)
+            }
+            Body::File(file) => {
+                self.adopted.insert(file.place.segment);
+                Place::File(file.place)
+            }
+        };
+        let life = self.engine.ages.touched(self.fresh(), put.touch, self.now);
+        self.replace(&put.key, old.as_ref(), BlobRow { life, size_bytes: put.size_bytes, place });
+        Ok(())
+    }
+
+    fn is_whole(&self, key: &Key, row: &BlobRow) -> Result<bool, Failure> {
+        if !matches!(row.place, Place::Chunks { .. }) {
+            return Ok(true);
+        }
+        match self.engine.index.list(key)? {
+            Some(chunks) => all_here(&self.engine.index, &chunks),
+            None => Ok(false),
+        }
+    }
+
+    fn put_list(&mut self, key: &Key, size_bytes: u64, chunks: &Arc<[Digest]>) -> Result<(), Failure> {
+        if !all_here(&self.engine.index, chunks)? {
+            return Err(Failure::ChunkGone);
+        }
+        let old = self.blob(key)?;
+        let life = self.engine.ages.touched(self.fresh(), Touch::Promised, self.now);
+        let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        self.replace(key, old.as_ref(), BlobRow { life, size_bytes, place: Place::Chunks { count } });
+        self.batch.put_list(key, chunks);
+        Ok(())
+    }
+
+    fn drop_blob(&mut self, key: &Key, place: &Place, why: Why) -> Result<(), Failure> {
+        let Some(row) = self.blob(key)?.filter(|row| row.place == *place) else {
+            return Ok(());
+        };
+        self.delete_blob(key, &row);
+        let counters = &self.engine.counters;
+        Counters::add(if why == Why::Damaged { &counters.quarantined } else { &counters.lost }, 1);
+        if let (Why::Damaged, Place::File(file)) = (why, place) {
+            self.discarded.pop();
+            self.discarded.push(Discarded::Quarantine(file.segment, file.file_len));
+        }
+        Ok(())
+    }
+
+    /// Deletes a blob's row and what hangs on it.
+    pub(crate) fn delete_blob(&mut self, key: &Key, row: &BlobRow) {
+        self.batch.delete_blob(key);
+        self.batch.delete_lru(row.life, key);
+        self.release(key, &row.place);
+        self.totals.blobs = self.totals.blobs.saturating_sub(1);
+        self.garbage += ROW_BYTES;
+        self.stale.push(key.clone());
+        self.blobs.insert(key.clone(), None);
+    }
+
+    /// Puts `new` in the place of `old`.
+    fn replace(&mut self, key: &Key, old: Option<&BlobRow>, new: BlobRow) {
+        match old {
+            Some(old) => {
+                self.batch.delete_lru(old.life, key);
+                self.release(key, &old.place);
+            }
+            None => self.totals.blobs += 1,
+        }
+        match &new.place {
+            Place::Inline { bytes, .. } => self.totals.inline_bytes += bytes.len() as u64,
+            Place::Pack(pack) => *self.live_of(pack.segment) += record_bytes(key, pack),
+            Place::File(file) => {
+                self.batch.put_segment(SegmentKind::File, file.segment, file.file_len);
+                self.totals.file_bytes += file.file_len;
+            }
+            Place::Chunks { .. } => {}
+        }
+        self.batch.put_lru(new.life, key);
+        self.batch.put_blob(key, &new);
+        self.blobs.insert(key.clone(), Some(new));
+    }
+
+    /// Gives back the bytes a row pointed at.
+    fn release(&mut self, key: &Key, place: &Place) {
+        match place {
+            Place::Inline { bytes, .. } => {
+                self.totals.inline_bytes = self.totals.inline_bytes.saturating_sub(bytes.len() as u64);
+                self.garbage += bytes.len() as u64;
+            }
+            Place::Pack(pack) => {
+                let live = self.live_of(pack.segment);
+                *live = live.saturating_sub(record_bytes(key, pack));
+            }
+            Place::File(file) => {
+                self.batch.delete_segment(SegmentKind::File, file.segment);
+                self.totals.file_bytes = self.totals.file_bytes.saturating_sub(file.file_len);
+                self.discarded.push(Discarded::Remove(file.segment));
+            }
+            Place::Chunks { .. } => self.batch.delete_list(key),
+        }
+    }
+
+    fn live_of(&mut self, segment: Ulid) -> &mut u64 {
+        let table = &self.engine.packs.table;
+        self.live.entry(segment).or_insert_with(|| table.lock().get(&segment).map_or(0, |pack| pack.live))
+    }
+
+    fn set_blob_life(&mut self, key: &Key, row: &BlobRow, life: Life) {
+        if life == row.life {
+            return;
+        }
+        let new = BlobRow { life, ..row.clone() };
+        self.batch.delete_lru(row.life, key);
+        self.batch.put_lru(life, key);
+        self.batch.put_blob(key, &new);
+        self.blobs.insert(key.clone(), Some(new));
+    }
+
+    /// Writes a touch that waited.
+    pub(crate) fn apply_touch(&mut self, key: &Key, touch: Touch) -> Result<(), Failure> {
+        if key.is_blob() {
+            if let Some(row) = self.blob(key)? {
+                let life = self.engine.ages.touched(row.life, touch, self.now);
+                self.set_blob_life(key, &row, life);
+            }
+            return Ok(());
+        }
+        // A record changed in this group has a fresh life already, unless it is gone.
+        if self.records.contains_key(key) {
+            return Ok(());
+        }
+        if let Some(row) = self.engine.index.record(key)? {
+            let life = self.engine.ages.touched(row.life, touch, self.now);
+            if life != row.life {
+                self.set_record(key, Some(row.life), &RecordRow { life, ..row });
+            }
+        }
+        Ok(())
+    }
+
+    fn put_record(&mut self, key: &Key, value: &Bytes) -> Result<(), Failure> {
+        let old = self.record_life(key)?;
+        // A record that was promised once stays so: its key is still the one that was promised.
+        let queue = old.map_or(Queue::Written, |life| life.queue);
+        let row = RecordRow::new(Life { queue, ..self.fresh() }, value.clone());
+        if old.is_none() {
+            self.totals.records += 1;
+        }
+        self.set_record(key, old, &row);
+        self.stale.push(key.clone());
+        Ok(())
+    }
+
+    fn set_record(&mut self, key: &Key, old: Option<Life>, row: &RecordRow) {
+        if let Some(old) = old {
+            self.batch.delete_lru(old, key);
+        }
+        self.batch.put_lru(row.life, key);
+        self.batch.put_record(key, row);
+        self.records.insert(key.clone(), Some(row.life));
+    }
+
+    fn remove_record(&mut self, key: &Key) -> Result<(), Failure> {
+        if let Some(life) = self.record_life(key)? {
+            self.delete_record(key, life);
+        }
+        Ok(())
+    }
+
+    fn drop_record(&mut self, key: &Key) -> Result<(), Failure> {
+        if self.records.contains_key(key) {
+            return Ok(());
+        }
+        let Some(row) = self.engine.index.record(key)?.filter(|row| !row.is_whole()) else {
+            return Ok(());
+        };
+        Counters::add(&self.engine.counters.quarantined, 1);
+        self.delete_record(key, row.life);
+        Ok(())
+    }
+
+    fn delete_record(&mut self, key: &Key, life: Life) {
+        self.batch.delete_record(key);
+        self.batch.delete_lru(life, key);
+        self.totals.records = self.totals.records.saturating_sub(1);
+        self.garbage += ROW_BYTES;
+        self.stale.push(key.clone());
+        self.records.insert(key.clone(), None);
+    }
+
+    /// Deletes the entry that a row of the eviction order names, or the order's row alone when it is out of date.
+    ///
+    /// Answers the bytes that became free; `None` when the entry lives on.
+    pub(crate) fn evict(&mut self, life: Life, key: &Key) -> Result<Option<u64>, Failure> {
+        if key.is_blob() {
+            if let Some(row) = self.blob(key)?.filter(|row| row.life == life) {
+                self.delete_blob(key, &row);
+                return Ok(Some(bytes_of(&row.place) + ROW_BYTES));
+            }
+        } else if self.record_life(key)? == Some(life) {
+            let bytes = self.engine.index.record(key)?.map_or(0, |row| row.value.len() as u64);
+            self.garbage += bytes;
+            self.delete_record(key, life);
+            return Ok(Some(bytes + ROW_BYTES));
+        }
+        self.batch.delete_lru(life, key);
+        Ok(None)
+    }
+
+    pub(crate) fn forget_pack(&mut self, segment: Ulid) {
+        self.batch.delete_segment(SegmentKind::Pack, segment);
+    }
+
+    /// Writes the batch and brings what is kept in memory up to it. `flushed` are the packs that grew for it.
+    pub(crate) fn finish(&mut self, flushed: &[FlushedPack], sync: Sync) -> Result<(), Failure> {
+        self.note_lengths(flushed);
+        for pack in flushed {
+            // A pack without a row would be swept.
+            self.live_of(pack.segment);
+        }
+        let mut batch = std::mem::replace(&mut self.batch, self.engine.index.batch());
+        if batch.is_empty() && self.live.is_empty() {
+            return Ok(());
+        }
+        for (segment, live) in &self.live {
+            if self.engine.packs.table.lock().contains_key(segment) {
+                batch.put_segment(SegmentKind::Pack, *segment, *live);
+            }
+        }
+        batch.put_totals(&self.totals);
+        self.engine.space.index_grew(batch.len_bytes());
+        batch.write(sync)?;
+        self.apply();
+        Ok(())
+    }
+
+    /// The bytes are on disk whether or not the batch gets there.
+    fn note_lengths(&self, flushed: &[FlushedPack]) {
+        let mut table = self.engine.packs.table.lock();
+        for pack in flushed {
+            let state = table.entry(pack.segment).or_default();
+            self.engine.space.packs.fetch_add(pack.len.saturating_sub(state.len), Ordering::AcqRel);
+            state.len = pack.len;
+            state.sealed = pack.sealed;
+            self.engine.packs.keep_open(pack.segment, &pack.file);
+        }
+    }
+
+    fn apply(&mut self) {
+        let engine = self.engine;
+        let mut table = engine.packs.table.lock();
+        for (segment, live) in self.live.drain() {
+            if let Some(state) = table.get_mut(&segment) {
+                state.live = live;
+            }
+        }
+        drop(table);
+        *engine.totals.lock() = self.totals;
+        engine.space.files.store(self.totals.file_bytes, Ordering::Release);
+        engine.index_garbage.fetch_add(self.garbage, Ordering::Relaxed);
+        engine.hot.remove(&self.stale);
+        if !self.discarded.is_empty() {
+            engine.discarded.lock().append(&mut self.discarded);
+            engine.space.call_housekeeper();
+        }
+    }
+}
+
+fn record_bytes(key: &Key, place: &PackPlace) -> u64 {
+    Header::len_of(key) + u64::from(place.stored_len)
+}
+
+/// What dropping this place frees, sooner or later.
+fn bytes_of(place: &Place) -> u64 {
+    match place {
+        Place::Inline { bytes, .. } => bytes.len() as u64,
+        Place::Pack(pack) => u64::from(pack.stored_len),
+        Place::File(file) => file.file_len,
+        Place::Chunks { count } => u64::from(*count) * 41,
+    }
+}

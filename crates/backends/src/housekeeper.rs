@@ -1,0 +1,237 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use ulid::Ulid;
+
+use crate::blob_file::file_path;
+use crate::engine::{Discarded, Engine, PackState};
+use crate::failure::Failure;
+use crate::index::folder_bytes;
+use crate::op::{Change, Done, Op};
+use crate::pack::Walk;
+use crate::space::Outcome;
+
+/// How often it looks without being called.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Bytes of a pack that are moved in one step.
+const MOVE_BYTES: usize = 4 * 1024 * 1024;
+/// Deleted bytes of the index below which it is left to compact itself.
+const MIN_INDEX_GARBAGE: u64 = 1024 * 1024;
+
+/// The thread that keeps the store within its bound: eviction, compaction, removal of files.
+pub(crate) struct Housekeeper {
+    engine: Arc<Engine>,
+    measured_at: Instant,
+}
+
+impl Housekeeper {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, measured_at: Instant::now() }
+    }
+
+    /// Works until the store is closed.
+    pub(crate) fn run(mut self) {
+        crate::sweep::sweep(&self.engine);
+        while !self.is_stopping() {
+            self.engine.space.wait_for_call(LOOK_EVERY);
+            self.look();
+        }
+        self.remove_discarded();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.engine.stopping.load(Ordering::Acquire)
+    }
+
+    fn look(&mut self) {
+        self.engine.space.begin_pass();
+        self.remove_discarded();
+        self.measure();
+        let outcome = self.make_room().unwrap_or_else(|error| {
+            if !matches!(error, Failure::Closed) {
+                tracing::warn!(%error, "eviction failed");
+            }
+            Outcome::Failed
+        });
+        self.engine.space.end_pass(outcome);
+    }
+
+    fn measure(&mut self) {
+        self.measured_at = Instant::now();
+        match self.engine.index.disk_bytes() {
+            Ok(bytes) => self.engine.space.index_measured(bytes),
+            Err(error) => tracing::warn!(%error, "cannot measure the index"),
+        }
+    }
+
+    /// Frees what is short, the cheapest way first.
+    fn make_room(&mut self) -> Result<Outcome, Failure> {
+        loop {
+            if self.remove_empty_packs()? || self.compact_sparse_pack()? {
+                self.after_step();
+                continue;
+            }
+            let short = self.engine.space.shortage();
+            if short == 0 || self.is_stopping() {
+                return Ok(Outcome::Room);
+            }
+            if !self.compact_index(short) && !self.evict(short)? && !self.squeeze()? {
+                return Ok(Outcome::AllLeased);
+            }
+            self.after_step();
+        }
+    }
+
+    fn after_step(&mut self) {
+        self.remove_discarded();
+        if self.measured_at.elapsed() >= LOOK_EVERY {
+            self.measure();
+        }
+        self.engine.space.progress();
+    }
+
+    /// Whether there was anything to evict.
+    fn evict(&self, wanted_bytes: u64) -> Result<bool, Failure> {
+        Ok(self.ask(|done| Op::Evict { wanted_bytes, done })? > 0)
+    }
+
+    fn ask<T>(&self, op: impl FnOnce(Done<T>) -> Op) -> Result<T, Failure> {
+        let (done, answer) = oneshot::channel();
+        self.engine.queue.push(op(done));
+        answer.blocking_recv().map_err(|_dropped| Failure::Closed)?
+    }
+
+    /// Packs that no record is live in. Whether there were any.
+    fn remove_empty_packs(&self) -> Result<bool, Failure> {
+        let empty = self.packs(|pack| pack.live == 0);
+        for (segment, _) in &empty {
+            self.ask(|done| Op::RemovePack { segment: *segment, done })?;
+        }
+        Ok(!empty.is_empty())
+    }
+
+    /// Compacts the worst pack when less than half of it is live, or when dead bytes are too many in all.
+    fn compact_sparse_pack(&self) -> Result<bool, Failure> {
+        let too_many =
+            self.engine.packs.dead_bytes() > self.engine.space.sizing.max / 10 && self.engine.space.shortage() > 0;
+        self.compact_worst(if too_many { 10 } else { 2 })
+    }
+
+    /// The last resort: dead bytes wherever they are, then the index's own.
+    fn squeeze(&mut self) -> Result<bool, Failure> {
+        if self.compact_worst(10)? {
+            return Ok(true);
+        }
+        if self.engine.index_garbage.load(Ordering::Relaxed) < MIN_INDEX_GARBAGE / 16 {
+            return Ok(false);
+        }
+        self.compact_index_now();
+        Ok(true)
+    }
+
+    /// Compacts the pack with the greatest dead share if that is at least one `share`th.
+    fn compact_worst(&self, share: u64) -> Result<bool, Failure> {
+        let worst = self.packs(|pack| !pack.stuck && pack.dead() > 0 && pack.dead() * share >= pack.len);
+        let Some((segment, _)) = worst.into_iter().max_by_key(|(_, pack)| pack.dead() * 1000 / pack.len.max(1)) else {
+            return Ok(false);
+        };
+        self.compact(segment)?;
+        Ok(true)
+    }
+
+    fn packs(&self, wanted: impl Fn(&PackState) -> bool) -> Vec<(Ulid, PackState)> {
+        let table = self.engine.packs.table.lock();
+        table.iter().filter(|(_, pack)| pack.sealed && wanted(pack)).map(|(segment, pack)| (*segment, *pack)).collect()
+    }
+
+    /// Appends what is live in a pack again and removes the pack.
+    fn compact(&self, segment: Ulid) -> Result<(), Failure> {
+        let moved = self.move_records(segment);
+        self.ask(|done| Op::RemovePack { segment, done })?;
+        // What could not be found in it, because its headers are damaged, stays where it is.
+        if let Some(pack) = self.engine.packs.table.lock().get_mut(&segment) {
+            pack.stuck = true;
+        }
+        moved
+    }
+
+    fn move_records(&self, segment: Ulid) -> Result<(), Failure> {
+        let mut walk = Walk::new(self.engine.packs.file(segment)?, segment)?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(met) = walk.next_record()? {
+            // The frame goes as it is: a damaged one stays damaged under its old checksum, and a read finds that out.
+            bytes += met.frame.stored.len();
+            batch.push(Change::Move {
+                key: met.header.key,
+                from: met.place,
+                raw_size: met.header.raw_size,
+                frame: met.frame,
+            });
+            if bytes >= MOVE_BYTES {
+                self.engine.commit_blocking(std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        self.engine.commit_blocking(batch)
+    }
+
+    /// Compacts the index when what was deleted in it is worth that.
+    fn compact_index(&mut self, short: u64) -> bool {
+        let garbage = self.engine.index_garbage.load(Ordering::Relaxed);
+        let worth =
+            garbage >= MIN_INDEX_GARBAGE && (garbage >= short || garbage >= self.engine.space.index_bytes() / 4);
+        if worth {
+            self.compact_index_now();
+        }
+        worth
+    }
+
+    fn compact_index_now(&mut self) {
+        self.engine.index_garbage.store(0, Ordering::Relaxed);
+        self.engine.index.compact();
+        self.measure();
+    }
+
+    fn remove_discarded(&self) {
+        let discarded = std::mem::take(&mut *self.engine.discarded.lock());
+        for file in discarded {
+            if let Err(error) = self.discard(file)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(?file, %error, "cannot remove a file; the next start tries again");
+            }
+        }
+    }
+
+    fn discard(&self, file: Discarded) -> std::io::Result<()> {
+        let dir = &self.engine.dir;
+        match file {
+            Discarded::Remove(segment) => std::fs::remove_file(file_path(&dir.files(), segment)),
+            Discarded::Quarantine(segment, len) if len <= self.engine.space.sizing.quarantine => {
+                let aside = dir.quarantine().join(segment.to_string());
+                std::fs::rename(file_path(&dir.files(), segment), aside)?;
+                self.prune_quarantine()
+            }
+            Discarded::Quarantine(segment, _too_long) => std::fs::remove_file(file_path(&dir.files(), segment)),
+        }
+    }
+
+    /// Removes the oldest damaged files until the rest is within its bound.
+    fn prune_quarantine(&self) -> std::io::Result<()> {
+        let folder = self.engine.dir.quarantine();
+        let mut paths: Vec<_> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        let mut bytes = folder_bytes(&folder)?;
+        for path in paths {
+            if bytes <= self.engine.space.sizing.quarantine {
+                break;
+            }
+            std::fs::remove_file(path)?;
+            bytes = folder_bytes(&folder)?;
+        }
+        self.engine.space.quarantine.store(bytes, Ordering::Release);
+        Ok(())
+    }
+}

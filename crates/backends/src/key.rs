@@ -1,0 +1,107 @@
+use cache_types::{DigestFunction, Hash};
+use store::RecordKey;
+
+use crate::row::{Life, Queue};
+
+/// What a key names; its number orders eviction within a bucket: records go before the blobs they name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(crate) enum Class {
+    Record = 0,
+    Blob = 1,
+}
+
+/// The key of a row, with its family.
+///
+/// On disk: a blob's key is the number of its digest function and the raw hash; a record's is the number of its kind and
+/// its own key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    class: Class,
+    bytes: Box<[u8]>,
+}
+
+impl Key {
+    pub(crate) fn blob(hash: &Hash) -> Self {
+        let mut bytes = Vec::with_capacity(1 + hash.as_bytes().len());
+        bytes.push(hash.function().number());
+        bytes.extend_from_slice(hash.as_bytes());
+        Self { class: Class::Blob, bytes: bytes.into() }
+    }
+
+    pub(crate) fn record(key: &RecordKey) -> Self {
+        let mut bytes = Vec::with_capacity(1 + key.key.len());
+        bytes.push(key.kind as u8);
+        bytes.extend_from_slice(&key.key);
+        Self { class: Class::Record, bytes: bytes.into() }
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        self.class
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The blob's key in these bytes; `None` when they are none.
+    pub(crate) fn parse_blob(bytes: &[u8]) -> Option<Self> {
+        let (&number, raw) = bytes.split_first()?;
+        let hash = Hash::from_bytes(DigestFunction::from_number(number)?, raw)?;
+        Some(Self::blob(&hash))
+    }
+}
+
+/// A row of the eviction order: queue, bucket, class, key; so its bytes sort by age, and records before blobs.
+pub(crate) fn lru_key(life: Life, key: &Key) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(6 + key.bytes.len());
+    bytes.push(life.queue as u8);
+    bytes.extend_from_slice(&life.bucket.to_be_bytes());
+    bytes.push(key.class as u8);
+    bytes.extend_from_slice(&key.bytes);
+    bytes
+}
+
+/// Reads what [`lru_key`] wrote; `None` when it is something else.
+pub(crate) fn parse_lru_key(bytes: &[u8]) -> Option<(Life, Key)> {
+    let (head, rest) = bytes.split_at_checked(6)?;
+    let queue = Queue::from_number(*head.first()?)?;
+    let bucket = u32::from_be_bytes(head.get(1..5)?.try_into().ok()?);
+    let class = match head.get(5)? {
+        0 => Class::Record,
+        1 => Class::Blob,
+        _ => return None,
+    };
+    Some((Life { queue, bucket }, Key { class, bytes: rest.into() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lru_keys_read_back_and_sort_by_age(
+            raw in proptest::collection::vec(any::<u8>(), 0..80), a in any::<u32>(), b in any::<u32>(), leased: bool, blob: bool,
+        ) {
+            let class = if blob { Class::Blob } else { Class::Record };
+            let key = Key { class, bytes: raw.into() };
+            let queue = if leased { Queue::Leased } else { Queue::Written };
+            let (older, newer) = (Life { queue, bucket: a.min(b) }, Life { queue, bucket: a.max(b) });
+            prop_assert_eq!(parse_lru_key(&lru_key(older, &key)), Some((older, key.clone())));
+            prop_assert!(lru_key(older, &key) <= lru_key(newer, &key));
+        }
+
+        #[test]
+        fn any_bytes_are_a_key_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            if let Some((life, key)) = parse_lru_key(&bytes) {
+                prop_assert_eq!(lru_key(life, &key), bytes.clone());
+            }
+            if let Some(key) = Key::parse_blob(&bytes) {
+                prop_assert_eq!(key.as_bytes(), &bytes[..]);
+            }
+        }
+    }
+}

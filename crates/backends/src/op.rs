@@ -1,0 +1,204 @@
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cache_types::Digest;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use ulid::Ulid;
+
+use crate::engine::Uncommitted;
+use crate::failure::Failure;
+use crate::frame::Frame;
+use crate::key::Key;
+use crate::row::{FilePlace, PackPlace, Place};
+use crate::space::Reservation;
+use crate::touches::Touch;
+
+/// Where the committer answers.
+pub(crate) type Done<T = ()> = oneshot::Sender<Result<T, Failure>>;
+
+/// A verified blob on its way into the index.
+pub(crate) struct PutBlob {
+    pub key: Key,
+    pub size_bytes: u64,
+    pub body: Body,
+    pub touch: Touch,
+    /// Held until the bytes themselves are counted.
+    pub _room: Reservation,
+}
+
+/// The bytes of a verified blob, by size class.
+pub(crate) enum Body {
+    Inline(Bytes),
+    Frame(Frame),
+    File(NewFile),
+}
+
+/// A file in its place that no row names yet.
+pub(crate) struct NewFile {
+    pub place: FilePlace,
+    pub guard: Uncommitted,
+}
+
+/// A file's name in `files/` until a row names it; dropped before that, the file goes away.
+pub(crate) struct FileName {
+    pub path: PathBuf,
+    pub segment: Ulid,
+}
+
+/// Why a blob's row is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The bytes fail their checksum.
+    Damaged,
+    /// The bytes are not there.
+    Gone,
+}
+
+/// A change of the index that others are grouped with.
+pub(crate) enum Change {
+    /// Put-if-absent; a blob that is here is touched.
+    Put(PutBlob),
+    /// Makes a blob a list of chunks, which are here, and frees the bytes it had.
+    PutList {
+        key: Key,
+        size_bytes: u64,
+        chunks: Arc<[Digest]>,
+        _room: Reservation,
+    },
+    /// Last write wins.
+    PutRecord {
+        key: Key,
+        value: Bytes,
+        _room: Reservation,
+    },
+    RemoveRecord {
+        key: Key,
+    },
+    /// Drops a record if it is still damaged.
+    DropRecord {
+        key: Key,
+    },
+    /// Drops a blob's row if its bytes are still said to be there.
+    Drop {
+        key: Key,
+        place: Place,
+        why: Why,
+    },
+    /// Appends a record of a pack again, if it is still the one that counts.
+    Move {
+        key: Key,
+        from: PackPlace,
+        raw_size: u32,
+        frame: Frame,
+    },
+}
+
+/// What the committer is asked to do.
+pub(crate) enum Op {
+    Change {
+        change: Change,
+        done: Done,
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    /// Evicts the oldest entries, about so many bytes of them; answers how many entries went.
+    Evict {
+        wanted_bytes: u64,
+        done: Done<usize>,
+    },
+    /// Removes a pack of which nothing is live.
+    RemovePack {
+        segment: Ulid,
+        done: Done,
+    },
+}
+
+impl Change {
+    /// The bytes it carries.
+    fn len_bytes(&self) -> usize {
+        match self {
+            Self::Put(PutBlob { body: Body::Inline(bytes), .. }) | Self::PutRecord { value: bytes, .. } => bytes.len(),
+            Self::Put(PutBlob { body: Body::Frame(frame), .. }) | Self::Move { frame, .. } => frame.stored.len(),
+            Self::PutList { chunks, .. } => chunks.len() * 41,
+            Self::Put(_) | Self::RemoveRecord { .. } | Self::DropRecord { .. } | Self::Drop { .. } => 0,
+        }
+    }
+}
+
+impl Op {
+    /// What a group counts it for.
+    pub(crate) fn len_bytes(&self) -> usize {
+        match self {
+            Self::Change { change, .. } => change.len_bytes(),
+            Self::Evict { .. } | Self::RemovePack { .. } => 0,
+        }
+    }
+}
+
+/// The way to the committer. Its length is bounded by permits that writers take before.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    ops: VecDeque<Op>,
+    closed: bool,
+    flush: bool,
+}
+
+/// What the committer finds in the queue.
+pub(crate) struct Taken {
+    pub ops: Vec<Op>,
+    /// Nothing comes any more.
+    pub closed: bool,
+    /// Touches are to be flushed before their time.
+    pub flush: bool,
+}
+
+impl Queue {
+    /// Adds an operation; a closed queue drops it, which its `done` tells.
+    pub(crate) fn push(&self, op: Op) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.ops.push_back(op);
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.filled.notify_one();
+    }
+
+    /// Has the touches flushed soon.
+    pub(crate) fn ask_flush(&self) {
+        self.state.lock().flush = true;
+        self.filled.notify_one();
+    }
+
+    /// What waits, up to a number and a size; waits at most `pause` for the first.
+    pub(crate) fn take(&self, max_ops: usize, max_bytes: usize, pause: Duration) -> Taken {
+        let until = Instant::now() + pause;
+        let mut state = self.state.lock();
+        while state.ops.is_empty() && !state.closed && !state.flush {
+            if self.filled.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        let (mut ops, mut bytes) = (Vec::new(), 0);
+        while ops.len() < max_ops && bytes < max_bytes {
+            let Some(op) = state.ops.pop_front() else { break };
+            bytes += op.len_bytes();
+            ops.push(op);
+        }
+        let closed = state.closed && state.ops.is_empty();
+        Taken { ops, closed, flush: std::mem::take(&mut state.flush) }
+    }
+}

@@ -1,0 +1,105 @@
+use std::collections::HashSet;
+
+use cache_types::Digest;
+use store::StoreError;
+
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::index::Index;
+use crate::key::Key;
+use crate::row::{BlobRow, Life, Place, Queue};
+use crate::touches::Touch;
+
+/// So many digests are asked for in one hold of the gate.
+const SLICE: usize = 1024;
+/// A chunk may have been cut itself after it was listed; its chunks cannot, being small enough.
+const MAX_DEPTH: usize = 4;
+
+/// A look at the index for many blobs at once.
+struct Look<'a> {
+    index: &'a Index,
+    /// Every row that presence rests on, with its life.
+    relied_on: Vec<(Key, Life)>,
+}
+
+impl Look<'_> {
+    /// Which of `digests` are here whole, in their order.
+    fn presence(&mut self, digests: &[Digest], depth: usize) -> Result<Vec<bool>, Failure> {
+        let keys: Vec<Key> = digests.iter().map(|digest| Key::blob(digest.hash())).collect();
+        let rows = self.index.blobs(&keys)?;
+        let mut here = Vec::with_capacity(digests.len());
+        for ((digest, key), row) in digests.iter().zip(keys).zip(rows) {
+            here.push(digest.is_empty() || self.is_here(digest, key, row, depth)?);
+        }
+        Ok(here)
+    }
+
+    fn is_here(&mut self, digest: &Digest, key: Key, row: Option<BlobRow>, depth: usize) -> Result<bool, Failure> {
+        let Some(row) = row.filter(|row| row.size_bytes == digest.size_bytes()) else {
+            return Ok(false);
+        };
+        if matches!(row.place, Place::Chunks { .. }) && !self.list_is_here(&key, depth)? {
+            return Ok(false);
+        }
+        self.relied_on.push((key, row.life));
+        Ok(true)
+    }
+
+    fn list_is_here(&mut self, key: &Key, depth: usize) -> Result<bool, Failure> {
+        if depth == MAX_DEPTH {
+            return Ok(false);
+        }
+        let Some(chunks) = self.index.list(key)? else {
+            return Ok(false);
+        };
+        Ok(self.presence(&chunks, depth + 1)?.into_iter().all(|here| here))
+    }
+}
+
+/// Whether every one of `chunks` is here. Nothing is promised by that.
+pub(crate) fn all_here(index: &Index, chunks: &[Digest]) -> Result<bool, Failure> {
+    let mut look = Look { index, relied_on: Vec::new() };
+    Ok(look.presence(chunks, 0)?.into_iter().all(|here| here))
+}
+
+impl Engine {
+    /// The digests that are not here, each once; the others are promised. Blocks.
+    pub(crate) fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let mut seen = HashSet::with_capacity(digests.len());
+        let asked: Vec<Digest> = digests.iter().filter(|digest| seen.insert(**digest)).copied().collect();
+        let mut missing = Vec::new();
+        for slice in asked.chunks(SLICE) {
+            let here = self.promise(slice)?;
+            missing.extend(slice.iter().zip(here).filter(|(_, here)| !here).map(|(digest, _)| *digest));
+        }
+        Ok(missing)
+    }
+
+    /// Which of `digests` are here; those are promised from now on. Blocks.
+    pub(crate) fn promise(&self, digests: &[Digest]) -> Result<Vec<bool>, Failure> {
+        let _gate = self.gate.read();
+        let mut look = Look { index: &self.index, relied_on: Vec::new() };
+        let here = look.presence(digests, 0)?;
+        self.promise_rows(look.relied_on);
+        Ok(here)
+    }
+
+    /// The row of a blob that is here, promised from now on. Blocks.
+    pub(crate) fn promise_row(&self, digest: &Digest, key: &Key) -> Result<Option<BlobRow>, Failure> {
+        let _gate = self.gate.read();
+        let mut look = Look { index: &self.index, relied_on: Vec::new() };
+        let row = self.index.blob(key)?;
+        if !look.is_here(digest, key.clone(), row.clone(), 0)? {
+            return Ok(None);
+        }
+        self.promise_rows(look.relied_on);
+        Ok(row)
+    }
+
+    /// Touches the rows that are not promised for this bucket yet. The caller holds the gate.
+    pub(crate) fn promise_rows(&self, rows: Vec<(Key, Life)>) {
+        let promised = Life { queue: Queue::Leased, bucket: self.ages.bucket(self.now()) };
+        let stale = rows.into_iter().filter(|(_, life)| *life != promised);
+        self.touch(stale.map(|(key, _)| (key, Touch::Promised)));
+    }
+}

@@ -1,0 +1,65 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use store::{RecordKey, StoreError};
+
+use crate::engine::Engine;
+use crate::failure::{Failure, blocking};
+use crate::key::Key;
+use crate::op::Change;
+use crate::touches::Touch;
+
+/// What a record may take in the index beside its value.
+const ROW_ROOM: u64 = 512;
+
+impl Engine {
+    pub(crate) async fn get_record(self: &Arc<Self>, key: &RecordKey) -> Result<Option<Bytes>, StoreError> {
+        let key = Key::record(key);
+        if let Some(value) = self.hot_record(&key) {
+            return Ok(Some(value));
+        }
+        let engine = Arc::clone(self);
+        blocking(move || engine.find_record(&key)).await
+    }
+
+    fn hot_record(&self, key: &Key) -> Option<Bytes> {
+        let _gate = self.gate.read();
+        let value = self.hot.get(key)?;
+        self.touch([(key.clone(), Touch::Promised)]);
+        Some(value)
+    }
+
+    /// The record from the index, promised. Blocks.
+    fn find_record(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        let seen = self.hot.epoch();
+        let row = {
+            let _gate = self.gate.read();
+            let row = self.index.record(key)?;
+            self.promise_rows(row.iter().map(|row| (key.clone(), row.life)).collect());
+            row
+        };
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        if row.is_whole() {
+            self.hot.insert(key.clone(), &row.value, seen);
+            return Ok(Some(row.value));
+        }
+        tracing::warn!("a stored record is damaged and is dropped");
+        match self.commit_blocking(vec![Change::DropRecord { key: key.clone() }]) {
+            Ok(()) | Err(Failure::Closed) => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    pub(crate) async fn put_record(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError> {
+        let key = Key::record(&key);
+        let cost = value.len() + key.as_bytes().len();
+        let _room = self.space.reserve(cost as u64 + ROW_ROOM).await?;
+        self.commit(Change::PutRecord { key, value, _room }, cost).await
+    }
+
+    pub(crate) async fn remove_record(&self, key: &RecordKey) -> Result<(), StoreError> {
+        self.commit(Change::RemoveRecord { key: Key::record(key) }, 0).await
+    }
+}

@@ -1,0 +1,72 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+const MIB: u64 = 1024 * 1024;
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The loss of power: every acknowledgement waits for an fsync that it shares with others.
+    PowerLoss,
+    /// The end of the process, also by SIGKILL; the last seconds can be lost with the power.
+    Process,
+}
+
+/// How an embedded store is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder that holds everything; made when it is not there.
+    pub data: PathBuf,
+    /// The bound on what the folder takes on disk.
+    pub max_size_bytes: u64,
+    /// How long what was promised is kept.
+    pub lease: Duration,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+}
+
+/// The sizes that follow from the bound: a small store has small parts, so that the parts fit the bound too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizing {
+    /// The bound itself.
+    pub max: u64,
+    /// Eviction starts above this.
+    pub high: u64,
+    /// Eviction goes down to this.
+    pub low: u64,
+    /// Space on the file system that is left alone.
+    pub floor: u64,
+    /// A pack is full at this size.
+    pub pack: u64,
+    /// One write buffer of the index.
+    pub write_buffer: usize,
+    /// The index's log in all.
+    pub wal: u64,
+    /// Blocks of the index in memory.
+    pub block_cache: usize,
+    /// Verified small blobs in memory.
+    pub hot: u64,
+    /// Damaged files that are kept aside.
+    pub quarantine: u64,
+}
+
+impl Sizing {
+    pub(crate) fn of(max: u64) -> Self {
+        Self {
+            max,
+            high: max - max / 20,
+            low: max - max / 10,
+            floor: (max / 32).clamp(4 * MIB, 256 * MIB),
+            pack: (max / 64).clamp(MIB, 64 * MIB),
+            write_buffer: to_usize((max / 64).clamp(MIB / 4, 16 * MIB)),
+            wal: (max / 32).clamp(MIB, 32 * MIB),
+            block_cache: to_usize((max / 32).clamp(8 * MIB, 64 * MIB)),
+            hot: (max / 8).min(64 * MIB),
+            quarantine: max / 64,
+        }
+    }
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("clamped to at most 64 MiB")
+}

@@ -1,0 +1,129 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cache_types::{ByteRange, Digest, DigestFunction};
+use store::{BlobStore, RecordKey, RecordKind, RecordStore, StoreError, conformance};
+
+use crate::{Clock, Durability, Embedded, Settings};
+
+mod damage;
+mod life;
+mod restart;
+
+const MIB: u64 = 1024 * 1024;
+
+/// A clock that tests set.
+struct SetClock(AtomicU64);
+
+impl SetClock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(1_800_000_000)))
+    }
+
+    fn forward(&self, time: Duration) {
+        self.0.fetch_add(time.as_secs(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+fn settings(data: &Path, max_size_bytes: u64) -> Settings {
+    let lease = Duration::from_secs(3600);
+    Settings { data: data.to_owned(), max_size_bytes, lease, durability: Durability::Process }
+}
+
+fn open(data: &Path) -> Embedded {
+    Embedded::open(settings(data, 1024 * MIB)).expect("opened")
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, len: usize) -> Bytes {
+    let mut data = Vec::with_capacity(len + 32);
+    let mut block = 0u64;
+    while data.len() < len {
+        data.extend_from_slice(
+            DigestFunction::Blake3.hash(&[seed.to_le_bytes(), block.to_le_bytes()].concat()).as_bytes(),
+        );
+        block += 1;
+    }
+    data.truncate(len);
+    data.into()
+}
+
+async fn put(store: &Embedded, data: &Bytes) -> Digest {
+    let digest = Digest::of(DigestFunction::Blake3, data);
+    store.write(digest, data.clone().into()).await.expect("written");
+    digest
+}
+
+async fn get(store: &Embedded, digest: &Digest) -> Option<Bytes> {
+    let body = store.read(digest, ByteRange::ALL).await.expect("read")?;
+    body.collect(usize::MAX).await.expect("the whole body")
+}
+
+async fn is_here(store: &Embedded, digest: &Digest) -> bool {
+    store.find_missing(&[*digest]).await.expect("asked").is_empty()
+}
+
+fn record_key(name: &str) -> RecordKey {
+    RecordKey { kind: RecordKind::ActionResult, key: name.to_owned().into() }
+}
+
+/// Waits for what the threads do on their own.
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_conforms_when_acknowledgements_survive_the_loss_of_power() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let durability = Durability::PowerLoss;
+    let store = Embedded::open(Settings { durability, ..settings(folder.path(), 1024 * MIB) }).expect("opened");
+    conformance::blob_store(&store, 1).await;
+    conformance::record_store(&store, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_conforms_when_acknowledgements_survive_the_end_of_the_process() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    conformance::blob_store(&store, 1).await;
+    conformance::record_store(&store, 1).await;
+    store.close();
+    drop(store);
+    let store = open(folder.path());
+    conformance::blob_store(&store, 2).await;
+    conformance::record_store(&store, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_store_conforms_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let lease = Duration::ZERO;
+    let store = Embedded::open(Settings { lease, ..settings(folder.path(), 256 * MIB) }).expect("opened");
+    for seed in 0..2 {
+        conformance::blob_store(&store, seed).await;
+        conformance::record_store(&store, seed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_larger_than_the_store_is_refused_at_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Embedded::open(settings(folder.path(), 64 * MIB)).expect("opened");
+    let digest = Digest::new(*Digest::of(DigestFunction::Blake3, b"x").hash(), 65 * MIB).expect("a size");
+    let body = store::BlobBody::from_stream(futures::stream::pending());
+    let refused = store.write(digest, body).await;
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+}

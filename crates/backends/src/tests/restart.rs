@@ -1,0 +1,112 @@
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let blobs: Vec<Bytes> = [1, 2000, 3000, 70_000, 1 << 20, 3 << 20].into_iter().map(|len| noise(1, len)).collect();
+    let long = noise(2, 9 << 20);
+    let (mut digests, chunks);
+    {
+        let store = open(folder.path());
+        digests = Vec::new();
+        for data in &blobs {
+            digests.push(put(&store, data).await);
+        }
+        let digest = put(&store, &long).await;
+        chunks = store.split(&digest).await.expect("split").expect("here");
+        store.put(record_key("kept"), Bytes::from_static(b"value")).await.expect("put");
+    }
+    for round in 0..3 {
+        let store = open(folder.path());
+        assert_eq!(store.stats().blobs, digests.len() as u64 + chunks.len() as u64 + 1, "round {round}");
+        for (digest, data) in digests.iter().zip(&blobs) {
+            assert!(get(&store, digest).await.as_ref() == Some(data), "round {round}");
+        }
+        let digest = Digest::of(DigestFunction::Blake3, &long);
+        assert_eq!(store.split(&digest).await.expect("split"), Some(chunks.clone()));
+        assert!(get(&store, &digest).await.as_ref() == Some(&long));
+        let value = store.get(&record_key("kept")).await.expect("get");
+        assert_eq!(value.as_deref(), Some(&b"value"[..]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_restart_goes_on_with_the_same_pack() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for seed in 0..5 {
+        let store = open(folder.path());
+        put(&store, &noise(seed, 10_000)).await;
+    }
+    assert_eq!(std::fs::read_dir(folder.path().join("packs")).expect("packs").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_never_share_a_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let Err(second) = Embedded::open(settings(folder.path(), 1024 * MIB)) else {
+        panic!("a second store was opened");
+    };
+    let text = format!("{second} {:?}", std::error::Error::source(&second).map(ToString::to_string));
+    assert!(text.contains("another server uses the data folder"), "{text}");
+    drop(store);
+    open(folder.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_format_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let mut batch = store.engine().index.batch();
+    batch.put_meta("format", &99u32.to_le_bytes());
+    batch.write(crate::index::Sync::Yes).expect("written");
+    drop(store);
+    assert!(Embedded::open(settings(folder.path(), 1024 * MIB)).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_store_refuses_writes_and_still_reads() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let data = noise(1, 5000);
+    let digest = put(&store, &data).await;
+    store.close();
+    store.close();
+    assert_eq!(get(&store, &digest).await, Some(data));
+    let late = noise(2, 5000);
+    let refused = store.write(Digest::of(DigestFunction::Blake3, &late), late.into()).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_nothing_names_are_swept_after_start() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let digest = put(&store, &noise(1, 3 << 20)).await;
+    drop(store);
+    let orphans = ["packs", "files"].map(|name| folder.path().join(name).join(ulid::Ulid::generate().to_string()));
+    let upload = folder.path().join("tmp/upload");
+    for path in orphans.iter().chain([&upload]) {
+        std::fs::write(path, b"left behind").expect("written");
+    }
+    let store = open(folder.path());
+    assert!(!upload.exists());
+    eventually("orphans are removed", || orphans.iter().all(|path| !path.exists())).await;
+    assert!(get(&store, &digest).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_dropped_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let data = noise(1, 5 << 20);
+    let digest = Digest::of(DigestFunction::Blake3, &data);
+    let start = futures::stream::iter([Ok(data.slice(..3 << 20))]);
+    let body = store::BlobBody::from_stream(futures::StreamExt::chain(start, futures::stream::pending()));
+    let upload = tokio::time::timeout(Duration::from_millis(300), store.write(digest, body)).await;
+    assert!(upload.is_err(), "the upload never ends");
+    let tmp = folder.path().join("tmp");
+    eventually("the upload's file is removed", || std::fs::read_dir(&tmp).expect("tmp").count() == 0).await;
+    assert_eq!(store.stats().reserved_bytes, 0);
+    assert!(!is_here(&store, &digest).await);
+}
