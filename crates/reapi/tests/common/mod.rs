@@ -1,0 +1,32 @@
+//! A live server over a memory store, on loopback.
+#![allow(dead_code)] // each test program uses its own part of this
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use reapi::client::{Address, RemoteStore, Settings};
+use store::MemoryStore;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+/// Serves until the runtime ends; where.
+pub async fn serve(routes: Routes) -> Address {
+    let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let port = incoming.local_addr().expect("a bound socket").port();
+    tokio::spawn(Server::builder().add_routes(routes).serve_with_incoming(incoming.with_nodelay(Some(true))));
+    Address::Tcp { host: "127.0.0.1".to_owned(), port }
+}
+
+/// The services over a new memory store.
+pub async fn serve_memory() -> (Arc<MemoryStore>, Address) {
+    let memory = Arc::new(MemoryStore::default());
+    let service = reapi::Service::new(memory.clone(), memory.clone(), reapi::Settings::default());
+    (memory, serve(service.routes()).await)
+}
+
+/// A client to a server over a new memory store.
+pub async fn remote_memory(settings: Settings) -> (Arc<MemoryStore>, RemoteStore) {
+    let (memory, address) = serve_memory().await;
+    (memory, RemoteStore::connect(&address, settings).await.expect("a live server"))
+}
