@@ -108,7 +108,8 @@ async fn splice(core: &Core, list: ChunkList) -> Result<(), Status> {
     if !list.adds_up() {
         return Err(status::invalid(format!("the sizes of the chunks do not add up to that of {blob}")));
     }
-    let missing: Vec<Digest> = missing.into_iter().filter(|chunk| chunk != blob || list.chunks().contains(blob)).collect();
+    let missing: Vec<Digest> =
+        missing.into_iter().filter(|chunk| chunk != blob || list.chunks().contains(blob)).collect();
     if !missing.is_empty() {
         return Err(status::missing(Code::NotFound, "chunks are not here", &missing));
     }

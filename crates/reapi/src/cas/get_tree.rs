@@ -27,7 +27,12 @@ pub(super) async fn get_tree(
     convert::instance(&request.instance_name)?;
     let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
     let root = reader.required(request.root_digest.as_ref(), "root_digest")?;
-    let page_size = usize::try_from(request.page_size).map_err(|_| status::invalid("page_size is negative"))?;
+    // Each message is a page; the stream is the page that the token names and all that follow it.
+    let page_size = match usize::try_from(request.page_size) {
+        Ok(0) => MAX_PER_MESSAGE,
+        Ok(page_size) => page_size.min(MAX_PER_MESSAGE),
+        Err(_) => return Err(status::invalid("page_size is negative")),
+    };
     let skip = match request.page_token.as_str() {
         "" => 0,
         token => page_token::read(&root, token).ok_or_else(|| status::invalid("page_token is none of this tree"))?,
@@ -38,16 +43,15 @@ pub(super) async fn get_tree(
         Some(Visit::Directory(_) | Visit::Broken) => return Err(status::invalid(format!("{root} is not a Directory"))),
         Some(Visit::Missing) | None => return Err(status::not_found(&root)),
     };
-    let mut pages = Pages { core, root, walk, next: Some(first), sent: 0, left: None };
+    let mut pages = Pages { core, root, walk, next: Some(first), sent: 0, page_size };
     for _ in 0..skip {
         // A token tells nobody to wait for more than the tree has.
         pages.advance().await?.ok_or_else(|| status::invalid("page_token is past the end of this tree"))?;
     }
-    pages.left = (page_size > 0).then_some(page_size);
     Ok(stream::try_unfold(Some(pages), |pages| async {
         let Some(mut pages) = pages else { return Ok(None) };
         let response = pages.message().await?;
-        let more = !response.next_page_token.is_empty() && pages.left != Some(0);
+        let more = !response.next_page_token.is_empty();
         Ok(Some((response, more.then_some(pages))))
     }))
 }
@@ -60,8 +64,8 @@ struct Pages {
     next: Option<Directory>,
     /// The directories given out since the start of the walk.
     sent: usize,
-    /// How many directories this call may still send; `None` is no bound.
-    left: Option<usize>,
+    /// The directories of one message at most.
+    page_size: usize,
 }
 
 impl Pages {
@@ -86,11 +90,10 @@ impl Pages {
         let mut room = MAX_OUTBOUND_BYTES - MESSAGE_OVERHEAD_BYTES;
         while let Some(next) = &self.next {
             let len = next.encoded.len() + 6;
-            if len > room || response.directories.len() == MAX_PER_MESSAGE || self.left == Some(0) {
+            if len > room || response.directories.len() == self.page_size {
                 break;
             }
             room -= len;
-            self.left = self.left.map(|left| left - 1);
             if let Some(directory) = self.advance().await? {
                 files.extend(directory.files);
                 response.directories.push(directory.encoded);

@@ -74,19 +74,15 @@ async fn a_tree_comes_breadth_first_each_directory_once_as_the_stored_bytes() {
     assert_eq!(sent(&whole), [root, left, right, leaf]);
     assert_eq!(whole.last().expect("one").next_page_token, "");
     for page_size in 1..6 {
-        let mut all = Vec::new();
-        let mut token = String::new();
-        loop {
-            let page = fixture.ask(&root, page_size, &token).await.expect("answered");
-            let digests = sent(&page);
-            assert!(digests.len() <= usize::try_from(page_size).expect("positive"));
-            all.extend(digests);
-            token.clone_from(&page.last().expect("one").next_page_token);
-            if token.is_empty() {
-                break;
-            }
+        let pages = fixture.ask(&root, page_size, "").await.expect("answered");
+        assert_eq!(sent(&pages), [root, left, right, leaf], "pages of {page_size}");
+        let (last, before) = pages.split_last().expect("one at least");
+        assert!(last.next_page_token.is_empty());
+        for (index, page) in before.iter().enumerate() {
+            assert_eq!(page.directories.len(), usize::try_from(page_size).expect("positive"));
+            let rest = fixture.ask(&root, page_size, &page.next_page_token).await.expect("answered");
+            assert_eq!(rest, pages[index + 1..]);
         }
-        assert_eq!(all, [root, left, right, leaf], "pages of {page_size}");
     }
 }
 
