@@ -1,6 +1,6 @@
 //! The order of a run: for each work, all servers are started, checked, and driven in turns.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -32,7 +32,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     report.finish(options.json.as_deref())
 }
 
-async fn measure(work: Work, server: &PathBuf, options: &Options, report: &mut Report) -> anyhow::Result<()> {
+async fn measure(work: Work, server: &Path, options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let dir = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     let seeds = work.seeds();
     let mut targets = Vec::new();
