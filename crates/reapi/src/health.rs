@@ -45,7 +45,7 @@ impl health_server::Health for Health {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let service = &request.get_ref().service;
         if !NAMES.contains(&service.as_str()) {
-            return Err(Status::not_found(format!("{service} is not served here")));
+            return Err(Status::not_found("no such service is served here"));
         }
         Ok(Response::new(response(*self.state.borrow())))
     }

@@ -3,8 +3,12 @@ use tonic::Status;
 
 use crate::{Settings, status};
 
+/// The longest resource name that is looked at, in bytes.
+const MAX_NAME_BYTES: usize = 64 * 1024;
+
 /// Reads the resource name of a read.
 pub(super) fn read(settings: &Settings, name: &str) -> Result<ReadResource, Status> {
+    check_len(name)?;
     let mut resource = ReadResource::parse(name).map_err(|error| status::bad_resource(&error))?;
     resource.digest = with_default(settings, name, resource.digest);
     Ok(resource)
@@ -12,9 +16,17 @@ pub(super) fn read(settings: &Settings, name: &str) -> Result<ReadResource, Stat
 
 /// Reads the resource name of a write.
 pub(super) fn write(settings: &Settings, name: &str) -> Result<WriteResource, Status> {
+    check_len(name)?;
     let mut resource = WriteResource::parse(name).map_err(|error| status::bad_resource(&error))?;
     resource.blob.digest = with_default(settings, name, resource.blob.digest);
     Ok(resource)
+}
+
+fn check_len(name: &str) -> Result<(), Status> {
+    if name.len() > MAX_NAME_BYTES {
+        return Err(status::invalid(format!("a resource name has at most {MAX_NAME_BYTES} bytes")));
+    }
+    Ok(())
 }
 
 /// Gives a hash of 64 digits that names no function the default one. Spec: Q-21.
@@ -44,5 +56,7 @@ mod tests {
         assert_eq!(function(format!("blobs/sha256/{hash}/{size}")), DigestFunction::Sha256);
         assert_eq!(function(format!("blobs/sha256tree/{hash}/{size}")), DigestFunction::Sha256Tree);
         assert_eq!(write(&settings, &format!("uploads/u/blobs/{hash}/{size}")).expect("a name").blob.digest, digest);
+        let long = format!("uploads/u/blobs/{hash}/{size}/{}", "/".repeat(MAX_NAME_BYTES));
+        assert_eq!(write(&settings, &long).expect_err("too long").code(), tonic::Code::InvalidArgument);
     }
 }
