@@ -27,7 +27,7 @@ pub struct Client {
 
 impl Client {
     /// A connection that opens at the first call.
-    pub(super) fn connect(listener: &Listener) -> Self {
+    pub fn connect(listener: &Listener) -> Self {
         let channel = match listener {
             Listener::Tcp(address) => {
                 Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy()

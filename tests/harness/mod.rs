@@ -8,6 +8,6 @@ pub mod tool;
 
 pub use bazel_remote_apis::build::bazel::remote::execution::v2 as re;
 pub use bazel_remote_apis::google::bytestream;
-pub use client::Client;
-pub use data::{Blob, Random, digest_of, sha256};
-pub use server::Server;
+pub use client::{Client, pieces};
+pub use data::{Blob, Random, digest_of, hex, sha256};
+pub use server::{Listener, Server};
