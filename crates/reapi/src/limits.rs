@@ -8,9 +8,3 @@ pub(crate) const MAX_INBOUND_BYTES: usize = 16 * 1024 * 1024;
 
 /// The largest message sent: the default limit of every gRPC client. Spec: R-034.
 pub(crate) const MAX_OUTBOUND_BYTES: usize = 4 * 1024 * 1024;
-
-/// The bytes one digest takes as an element of a list: tag, length, and two fields.
-pub(crate) fn digest_len(hash_len: usize) -> usize {
-    // Tag and length of the element (up to 3), tag and length of the hash (up to 3), tag and varint of the size (11).
-    hash_len * 2 + 17
-}

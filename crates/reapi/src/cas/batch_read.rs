@@ -1,13 +1,14 @@
 use bytes::Bytes;
 use cache_types::Digest;
 use futures::{StreamExt, stream};
+use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
 use super::batch_update::check_total;
 use crate::convert::{self, DigestReader};
 use crate::core::Core;
-use crate::limits::{MAX_BATCH_BYTES, MAX_OUTBOUND_BYTES, digest_len};
+use crate::limits::{MAX_BATCH_BYTES, MAX_OUTBOUND_BYTES};
 use crate::proto::re;
 use crate::proto::re::batch_read_blobs_response::Response;
 use crate::proto::re::compressor::Value as Compressor;
@@ -16,8 +17,8 @@ use crate::{status, zstd_stream};
 /// The reads of one batch that are under way at a time.
 const MAX_IN_FLIGHT: usize = 32;
 
-/// What an item of the answer takes beside digest and data: the status with a short message, the compressor, and tags.
-const ITEM_OVERHEAD_BYTES: usize = 48;
+/// The longest status of an item: its tag and length, the code, and a message of [`short`].
+const MAX_STATUS_LEN: usize = 2 + 2 + 2 + 20;
 
 /// The blobs that are not worth compressing, in bytes.
 const COMPRESS_FROM_BYTES: usize = 128;
@@ -53,15 +54,24 @@ pub(super) async fn batch_read(
 
 /// Refuses a call whose answer could be over the limit of a message. Spec: R-034.
 fn check_answer(digests: &[re::Digest]) -> Result<(), Status> {
-    let needed = digests.iter().try_fold(0usize, |needed, digest| {
-        let data = usize::try_from(digest.size_bytes).unwrap_or(0);
-        let item = digest_len(digest.hash.len().div_ceil(2)).checked_add(ITEM_OVERHEAD_BYTES)?.checked_add(data)?;
-        needed.checked_add(item)
-    });
+    let needed = digests.iter().try_fold(0usize, |needed, digest| needed.checked_add(item_len(digest)));
     if needed.is_none_or(|needed| needed >= MAX_OUTBOUND_BYTES) {
         return Err(status::invalid("the answer would be over 4 MiB; ask for fewer blobs at once"));
     }
     Ok(())
+}
+
+/// The bytes that one item of the answer takes at most: with its data and a status that is OK, or without and one that
+/// is not.
+fn item_len(digest: &re::Digest) -> usize {
+    let data_len = usize::try_from(digest.size_bytes).unwrap_or(0);
+    let outcome_len = (field_len(data_len) + 2).max(MAX_STATUS_LEN);
+    field_len(field_len(digest.encoded_len()) + outcome_len)
+}
+
+/// The bytes of a field of a low number that holds so many bytes.
+fn field_len(len: usize) -> usize {
+    1 + prost::encoding::encoded_len_varint(len as u64) + len
 }
 
 async fn read(core: &Core, sent: re::Digest, digest: Result<Digest, Status>, compressor: Compressor) -> Response {
@@ -100,7 +110,8 @@ async fn try_read(
         return Ok((data, Compressor::Identity));
     }
     let compressed = compress(data.clone()).await?;
-    if compressed.len() < data.len() {
+    // The number of the compressor takes two bytes of the answer.
+    if compressed.len() + 2 <= data.len() {
         return Ok((compressed.into(), Compressor::Zstd));
     }
     Ok((data, Compressor::Identity))
@@ -121,7 +132,6 @@ mod tests {
     use std::sync::Arc;
 
     use cache_types::DigestFunction;
-    use prost::Message;
     use store::{BlobStore, MemoryStore};
 
     use super::*;
@@ -168,13 +178,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_batch_of_a_thousand_fits_a_message_of_four_mebibytes() {
-        let blobs: Vec<Vec<u8>> = (0..1000u32).map(|i| i.to_le_bytes().repeat(1000)).collect();
+    async fn a_full_batch_of_many_fits_a_message_of_four_mebibytes() {
+        let blobs: Vec<Vec<u8>> = (0..2000u32).map(|i| i.to_le_bytes().repeat(500)).collect();
         let (core, digests) = core_with(&blobs.iter().map(Vec::as_slice).collect::<Vec<_>>()).await;
         let mut request = re::BatchReadBlobsRequest { digests, ..Default::default() };
-        let response = batch_read(&core, request.clone()).await.expect("answered");
-        assert!(response.responses.iter().all(|item| item.data.len() == 4000));
-        assert!(response.encoded_len() < MAX_OUTBOUND_BYTES);
+        for compressors in [vec![], vec![Compressor::Zstd as i32]] {
+            request.acceptable_compressors = compressors;
+            let response = batch_read(&core, request.clone()).await.expect("answered");
+            assert!(response.responses.iter().all(|item| item.status.as_ref().is_some_and(|status| status.code == 0)));
+            assert!(response.encoded_len() < MAX_OUTBOUND_BYTES);
+        }
         request.digests.push(request.digests[0].clone());
         assert_eq!(batch_read(&core, request).await.expect_err("one over").code(), Code::InvalidArgument);
     }
@@ -184,7 +197,7 @@ mod tests {
         let (core, digests) = core_with(&[]).await;
         assert!(digests.is_empty());
         let gone = convert::to_wire(&Digest::of(DigestFunction::Sha512, b"gone"));
-        let most = MAX_OUTBOUND_BYTES / (digest_len(64) + ITEM_OVERHEAD_BYTES + 4);
+        let most = (MAX_OUTBOUND_BYTES - 1) / item_len(&gone);
         for (count, fits) in [(most, true), (most + 1, false)] {
             let request = re::BatchReadBlobsRequest { digests: vec![gone.clone(); count], ..Default::default() };
             match batch_read(&core, request).await {
