@@ -41,10 +41,9 @@ impl Committer {
         loop {
             let Taken { ops, closed, flush } = self.engine.queue.take(MAX_GROUP_OPS, MAX_GROUP_BYTES, FLUSH_EVERY);
             self.work(ops);
-            if flush || closed || self.flushed_at.elapsed() >= FLUSH_EVERY {
-                if let Err(error) = self.flush_touches() {
-                    tracing::warn!(%error, "touches could not be written; what they promised may go early");
-                }
+            let due = flush || closed || self.flushed_at.elapsed() >= FLUSH_EVERY;
+            if due && let Err(error) = self.flush_touches() {
+                tracing::warn!(%error, "touches could not be written; what they promised may go early");
             }
             if closed {
                 break;

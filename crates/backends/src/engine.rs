@@ -3,7 +3,7 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
@@ -13,6 +13,7 @@ use ulid::Ulid;
 
 use crate::clock::Clock;
 use crate::data_dir::DataDir;
+use crate::eviction::Oldest;
 use crate::failure::Failure;
 use crate::frame::Codec;
 use crate::hot::Hot;
@@ -49,6 +50,8 @@ pub(crate) struct Engine {
     pub counters: Arc<Counters>,
     pub totals: Mutex<Totals>,
     pub discarded: Mutex<Vec<Discarded>>,
+    /// No row of a queue is older than this.
+    pub oldest: Oldest,
     /// Bytes of the index that were deleted since it was last compacted as a whole.
     pub index_garbage: AtomicU64,
     pub stopping: AtomicBool,
@@ -76,7 +79,7 @@ impl Engine {
         let packs = Packs::load(&index, &dir)?;
         space.packs.store(packs.len_bytes(), Ordering::Release);
         space.files.store(totals.file_bytes, Ordering::Release);
-        space.index_measured(index.disk_bytes().map_err(Failure::from)?);
+        space.index_measured(index.disk_bytes()?);
         Ok(Self {
             index,
             codec: Codec::default(),
@@ -93,6 +96,7 @@ impl Engine {
             counters,
             totals: Mutex::new(totals),
             discarded: Mutex::default(),
+            oldest: Oldest::default(),
             index_garbage: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             sync: settings.durability == Durability::PowerLoss,
@@ -119,7 +123,7 @@ impl Engine {
         let (done, answer) = oneshot::channel();
         self.queue.push(Op::Change { change, done, permit });
         let answered = answer.await.map_err(|_dropped| Failure::Closed)?;
-        Ok(answered.map_err(|failure| failure.into_store(cost_bytes as u64))?)
+        answered.map_err(|failure| failure.into_store(cost_bytes as u64))
     }
 
     /// The same from a thread that may block, for small changes and the engine's own.
@@ -172,13 +176,17 @@ pub(crate) struct PackState {
     pub live: u64,
     /// No more records go into it.
     pub sealed: bool,
-    /// A compaction could not move all of it; it is not tried again.
-    pub stuck: bool,
+    /// A compaction could not move all of it; it is not tried again before this.
+    pub stuck_until: Option<Instant>,
 }
 
 impl PackState {
     pub(crate) fn dead(&self) -> u64 {
         self.len.saturating_sub(self.live)
+    }
+
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck_until.is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -188,7 +196,7 @@ impl Packs {
         for (segment, live) in index.packs()? {
             // A pack that is gone has length 0; its rows read as missing, and it is removed once none is left.
             let len = std::fs::metadata(pack_path(&dir.packs(), segment)).map_or(0, |meta| meta.len());
-            table.insert(segment, PackState { len, live, sealed: true, stuck: false });
+            table.insert(segment, PackState { len, live, sealed: true, stuck_until: None });
         }
         let handles = Mutex::new(LruCache::new(OPEN_PACKS));
         Ok(Self { dir: Arc::clone(dir), table: Mutex::new(table), handles })

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::engine::Engine;
@@ -22,10 +24,12 @@ pub(crate) fn evict(engine: &Engine, wanted_bytes: u64) -> Result<usize, Failure
         group.apply_touch(&key, touch)?;
     }
     let (mut freed, mut gone) = (0, 0);
+    let mut passed = HashMap::new();
     for (life, key) in candidates(engine, group.now)? {
         if freed >= wanted_bytes {
             break;
         }
+        passed.insert(life.queue, life.time_ms);
         if let Some(bytes) = group.evict(life, &key)? {
             freed += bytes;
             count(engine, &group, life, &key);
@@ -33,16 +37,43 @@ pub(crate) fn evict(engine: &Engine, wanted_bytes: u64) -> Result<usize, Failure
         // A row that was out of date counts too: there may be more behind it.
         gone += 1;
     }
-    group.finish(&[], Sync::No)?;
+    // What the group puts is noted when it is finished, and may lower the marks again.
+    for (queue, time_ms) in passed {
+        engine.oldest.raise(queue, time_ms);
+    }
+    group.finish(&[], Sync::No).inspect_err(|_| engine.oldest.forget())?;
     Ok(gone)
+}
+
+/// Up to which age the queues are known to be empty, so that a search need not wade through what was deleted.
+#[derive(Default)]
+pub(crate) struct Oldest([AtomicU64; 2]);
+
+impl Oldest {
+    fn of(&self, queue: Queue) -> u64 {
+        self.0[queue as usize].load(Ordering::Relaxed)
+    }
+
+    fn raise(&self, queue: Queue, time_ms: u64) {
+        self.0[queue as usize].fetch_max(time_ms, Ordering::Relaxed);
+    }
+
+    fn forget(&self) {
+        self.0.iter().for_each(|mark| mark.store(0, Ordering::Relaxed));
+    }
+
+    /// A row of this age comes into the queue.
+    pub(crate) fn lower(&self, life: Life) {
+        self.0[life.queue as usize].fetch_min(life.time_ms, Ordering::Relaxed);
+    }
 }
 
 /// The oldest rows of both queues that may go, oldest first.
 fn candidates(engine: &Engine, now: Duration) -> Result<Vec<(Life, Key)>, Failure> {
-    let mut rows = engine.index.oldest(Queue::Written, BATCH)?;
-    rows.extend(engine.index.oldest(Queue::Leased, BATCH)?);
-    rows.retain(|(life, _)| engine.ages.is_evictable(*life, now));
-    rows.sort_by(|(a, a_key), (b, b_key)| (a.bucket, a_key.class()).cmp(&(b.bucket, b_key.class())));
+    let mut rows = engine.index.oldest(Queue::Written, engine.oldest.of(Queue::Written), BATCH)?;
+    rows.extend(engine.index.oldest(Queue::Leased, engine.oldest.of(Queue::Leased), BATCH)?);
+    rows.retain(|(life, key)| engine.ages.is_evictable(key.class(), *life, now));
+    rows.sort_by_key(|(life, key)| (life.time_ms, key.class()));
     rows.truncate(BATCH);
     Ok(rows)
 }
@@ -51,6 +82,6 @@ fn count(engine: &Engine, group: &Group<'_>, life: Life, key: &Key) {
     let counters = &engine.counters;
     Counters::add(if key.is_blob() { &counters.evicted_blobs } else { &counters.evicted_records }, 1);
     if life.queue == Queue::Leased {
-        counters.evicted_promise(engine.ages.age_seconds(life.bucket, group.now).unwrap_or(0));
+        counters.evicted_promise(engine.ages.age(key.class(), life, group.now).unwrap_or_default());
     }
 }

@@ -10,7 +10,7 @@ use ulid::Ulid;
 use crate::engine::{Discarded, Engine};
 use crate::failure::Failure;
 use crate::index::{Batch, SegmentKind, Sync, Totals};
-use crate::key::Key;
+use crate::key::{Class, Key};
 use crate::op::{Body, Change, PutBlob, Why};
 use crate::pack::{FlushedPack, Header, PackWriter};
 use crate::presence::all_here;
@@ -34,6 +34,8 @@ pub(crate) struct Group<'a> {
     /// Values that may not be served from memory any more.
     stale: Vec<Key>,
     garbage: u64,
+    /// Places in the eviction order that are taken now.
+    entered: Vec<Life>,
     /// New files that a row names now.
     pub adopted: HashSet<Ulid>,
 }
@@ -51,12 +53,13 @@ impl<'a> Group<'a> {
             discarded: Vec::new(),
             stale: Vec::new(),
             garbage: 0,
+            entered: Vec::new(),
             adopted: HashSet::new(),
         }
     }
 
-    fn fresh(&self) -> Life {
-        Life { queue: Queue::Written, bucket: self.engine.ages.bucket(self.now) }
+    fn fresh(&self, class: Class, queue: Queue) -> Life {
+        self.engine.ages.life(class, queue, self.now)
     }
 
     pub(crate) fn blob(&self, key: &Key) -> Result<Option<BlobRow>, Failure> {
@@ -99,7 +102,7 @@ impl<'a> Group<'a> {
             && row.size_bytes == put.size_bytes
             && self.is_whole(&put.key, row)?
         {
-            let life = self.engine.ages.touched(row.life, put.touch, self.now);
+            let life = self.engine.ages.touched(Class::Blob, row.life, put.touch, self.now);
             self.set_blob_life(&put.key, row, life);
             return Ok(());
         }
@@ -114,7 +117,8 @@ impl<'a> Group<'a> {
                 Place::File(file.place)
             }
         };
-        let life = self.engine.ages.touched(self.fresh(), put.touch, self.now);
+        let queue = if put.touch == Touch::Promised { Queue::Leased } else { Queue::Written };
+        let life = self.fresh(Class::Blob, queue);
         self.replace(&put.key, old.as_ref(), BlobRow { life, size_bytes: put.size_bytes, place });
         Ok(())
     }
@@ -134,7 +138,7 @@ impl<'a> Group<'a> {
             return Err(Failure::ChunkGone);
         }
         let old = self.blob(key)?;
-        let life = self.engine.ages.touched(self.fresh(), Touch::Promised, self.now);
+        let life = self.fresh(Class::Blob, Queue::Leased);
         let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         self.replace(key, old.as_ref(), BlobRow { life, size_bytes, place: Place::Chunks { count } });
         self.batch.put_list(key, chunks);
@@ -150,6 +154,8 @@ impl<'a> Group<'a> {
         Counters::add(if why == Why::Damaged { &counters.quarantined } else { &counters.lost }, 1);
         if let (Why::Damaged, Place::File(file)) = (why, place) {
             self.discarded.pop();
+            // Until it is put aside, the sweep is not to take it for a file that nobody wants.
+            self.engine.uncommitted.lock().insert(file.segment);
             self.discarded.push(Discarded::Quarantine(file.segment, file.file_len));
         }
         Ok(())
@@ -184,7 +190,7 @@ impl<'a> Group<'a> {
             }
             Place::Chunks { .. } => {}
         }
-        self.batch.put_lru(new.life, key);
+        self.put_lru(new.life, key);
         self.batch.put_blob(key, &new);
         self.blobs.insert(key.clone(), Some(new));
     }
@@ -209,6 +215,11 @@ impl<'a> Group<'a> {
         }
     }
 
+    fn put_lru(&mut self, life: Life, key: &Key) {
+        self.entered.push(life);
+        self.batch.put_lru(life, key);
+    }
+
     fn live_of(&mut self, segment: Ulid) -> &mut u64 {
         let table = &self.engine.packs.table;
         self.live.entry(segment).or_insert_with(|| table.lock().get(&segment).map_or(0, |pack| pack.live))
@@ -220,7 +231,7 @@ impl<'a> Group<'a> {
         }
         let new = BlobRow { life, ..row.clone() };
         self.batch.delete_lru(row.life, key);
-        self.batch.put_lru(life, key);
+        self.put_lru(life, key);
         self.batch.put_blob(key, &new);
         self.blobs.insert(key.clone(), Some(new));
     }
@@ -229,7 +240,7 @@ impl<'a> Group<'a> {
     pub(crate) fn apply_touch(&mut self, key: &Key, touch: Touch) -> Result<(), Failure> {
         if key.is_blob() {
             if let Some(row) = self.blob(key)? {
-                let life = self.engine.ages.touched(row.life, touch, self.now);
+                let life = self.engine.ages.touched(key.class(), row.life, touch, self.now);
                 self.set_blob_life(key, &row, life);
             }
             return Ok(());
@@ -239,7 +250,7 @@ impl<'a> Group<'a> {
             return Ok(());
         }
         if let Some(row) = self.engine.index.record(key)? {
-            let life = self.engine.ages.touched(row.life, touch, self.now);
+            let life = self.engine.ages.touched(key.class(), row.life, touch, self.now);
             if life != row.life {
                 self.set_record(key, Some(row.life), &RecordRow { life, ..row });
             }
@@ -251,7 +262,7 @@ impl<'a> Group<'a> {
         let old = self.record_life(key)?;
         // A record that was promised once stays so: its key is still the one that was promised.
         let queue = old.map_or(Queue::Written, |life| life.queue);
-        let row = RecordRow::new(Life { queue, ..self.fresh() }, value.clone());
+        let row = RecordRow::new(self.fresh(Class::Record, queue), value.clone());
         if old.is_none() {
             self.totals.records += 1;
         }
@@ -264,7 +275,7 @@ impl<'a> Group<'a> {
         if let Some(old) = old {
             self.batch.delete_lru(old, key);
         }
-        self.batch.put_lru(row.life, key);
+        self.put_lru(row.life, key);
         self.batch.put_record(key, row);
         self.records.insert(key.clone(), Some(row.life));
     }
@@ -338,6 +349,9 @@ impl<'a> Group<'a> {
         }
         batch.put_totals(&self.totals);
         self.engine.space.index_grew(batch.len_bytes());
+        for life in self.entered.drain(..) {
+            self.engine.oldest.lower(life);
+        }
         batch.write(sync)?;
         self.apply();
         Ok(())

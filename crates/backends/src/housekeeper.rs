@@ -11,12 +11,15 @@ use crate::failure::Failure;
 use crate::index::folder_bytes;
 use crate::op::{Change, Done, Op};
 use crate::pack::Walk;
+use crate::settings::Sizing;
 use crate::space::Outcome;
 
 /// How often it looks without being called.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of a pack that are moved in one step.
 const MOVE_BYTES: usize = 4 * 1024 * 1024;
+/// A pack that could not be compacted is left alone for so long.
+const RETRY_AFTER: Duration = Duration::from_secs(600);
 /// Deleted bytes of the index below which it is left to compact itself.
 const MIN_INDEX_GARBAGE: u64 = 1024 * 1024;
 
@@ -68,15 +71,22 @@ impl Housekeeper {
 
     /// Frees what is short, the cheapest way first.
     fn make_room(&mut self) -> Result<Outcome, Failure> {
+        let Sizing { high, low, .. } = self.engine.space.sizing;
+        // Once begun, eviction goes on below the mark at which it begins.
+        let mut limit = high;
         loop {
-            if self.remove_empty_packs()? || self.compact_sparse_pack()? {
+            let short = self.engine.space.shortage(limit);
+            if self.is_stopping() {
+                return Ok(Outcome::Room);
+            }
+            if self.remove_empty_packs()? || self.compact_sparse_pack(short > 0)? {
                 self.after_step();
                 continue;
             }
-            let short = self.engine.space.shortage();
-            if short == 0 || self.is_stopping() {
+            if short == 0 {
                 return Ok(Outcome::Room);
             }
+            limit = low;
             if !self.compact_index(short) && !self.evict(short)? && !self.squeeze()? {
                 return Ok(Outcome::AllLeased);
             }
@@ -112,11 +122,10 @@ impl Housekeeper {
         Ok(!empty.is_empty())
     }
 
-    /// Compacts the worst pack when less than half of it is live, or when dead bytes are too many in all.
-    fn compact_sparse_pack(&self) -> Result<bool, Failure> {
-        let too_many =
-            self.engine.packs.dead_bytes() > self.engine.space.sizing.max / 10 && self.engine.space.shortage() > 0;
-        self.compact_worst(if too_many { 10 } else { 2 })
+    /// Compacts the worst pack when less than half of it is live, or when space is short and dead bytes take much of it.
+    fn compact_sparse_pack(&self, is_short: bool) -> Result<bool, Failure> {
+        let many_dead = is_short && self.engine.packs.dead_bytes() > self.engine.space.sizing.max / 10;
+        self.compact_worst(if many_dead { 10 } else { 2 })
     }
 
     /// The last resort: dead bytes wherever they are, then the index's own.
@@ -133,7 +142,7 @@ impl Housekeeper {
 
     /// Compacts the pack with the greatest dead share if that is at least one `share`th.
     fn compact_worst(&self, share: u64) -> Result<bool, Failure> {
-        let worst = self.packs(|pack| !pack.stuck && pack.dead() > 0 && pack.dead() * share >= pack.len);
+        let worst = self.packs(|pack| !pack.is_stuck() && pack.dead() > 0 && pack.dead() * share >= pack.len);
         let Some((segment, _)) = worst.into_iter().max_by_key(|(_, pack)| pack.dead() * 1000 / pack.len.max(1)) else {
             return Ok(false);
         };
@@ -148,13 +157,15 @@ impl Housekeeper {
 
     /// Appends what is live in a pack again and removes the pack.
     fn compact(&self, segment: Ulid) -> Result<(), Failure> {
-        let moved = self.move_records(segment);
-        self.ask(|done| Op::RemovePack { segment, done })?;
-        // What could not be found in it, because its headers are damaged, stays where it is.
-        if let Some(pack) = self.engine.packs.table.lock().get_mut(&segment) {
-            pack.stuck = true;
+        if let Err(error) = self.move_records(segment) {
+            tracing::warn!(%segment, %error, "a pack could not be compacted");
         }
-        moved
+        self.ask(|done| Op::RemovePack { segment, done })?;
+        // What could not be moved, for want of space or because its header is damaged, stays where it is.
+        if let Some(pack) = self.engine.packs.table.lock().get_mut(&segment) {
+            pack.stuck_until = Some(Instant::now() + RETRY_AFTER);
+        }
+        Ok(())
     }
 
     fn move_records(&self, segment: Ulid) -> Result<(), Failure> {
@@ -190,14 +201,20 @@ impl Housekeeper {
 
     fn compact_index_now(&mut self) {
         self.engine.index_garbage.store(0, Ordering::Relaxed);
-        self.engine.index.compact();
+        if let Err(error) = self.engine.index.compact(self.engine.space.sizing.index_slice) {
+            tracing::warn!(%error, "the index could not be compacted");
+        }
         self.measure();
     }
 
     fn remove_discarded(&self) {
         let discarded = std::mem::take(&mut *self.engine.discarded.lock());
         for file in discarded {
-            if let Err(error) = self.discard(file)
+            let result = self.discard(file);
+            if let Discarded::Quarantine(segment, _) = file {
+                self.engine.uncommitted.lock().remove(&segment);
+            }
+            if let Err(error) = result
                 && error.kind() != std::io::ErrorKind::NotFound
             {
                 tracing::warn!(?file, %error, "cannot remove a file; the next start tries again");

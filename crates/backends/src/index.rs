@@ -18,6 +18,9 @@ use crate::settings::Sizing;
 /// The version of everything on disk. A newer one is refused.
 const FORMAT: u32 = 1;
 
+/// What one compaction has on disk twice, at most.
+const MAX_COMPACTION_BYTES: u64 = 256 * 1024 * 1024;
+
 const FAMILIES: [&str; 6] = ["blob", "list", "record", "lru", "seg", "meta"];
 
 /// What a segment is; part of its key.
@@ -43,7 +46,11 @@ pub(crate) struct Totals {
 pub(crate) struct Index {
     db: DB,
     path: PathBuf,
+    max_log_bytes: u64,
 }
+
+/// From a key to a key; an end that is not given is open.
+type KeyRange = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// Whether a batch waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +70,7 @@ impl Index {
         let cache = Cache::new_lru_cache(sizing.block_cache);
         let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name, sizing, &cache)));
         let db = DB::open_cf_descriptors(&database_options(sizing), &path, families).map_err(Failure::from)?;
-        let this = Self { db, path };
+        let this = Self { db, path, max_log_bytes: sizing.wal };
         this.check_format()?;
         Ok(this)
     }
@@ -146,9 +153,10 @@ impl Index {
         Ok(Totals { blobs: next(), records: next(), file_bytes: next(), inline_bytes: next() })
     }
 
-    /// The oldest rows of a queue, up to `count`.
-    pub(crate) fn oldest(&self, queue: Queue, count: usize) -> Result<Vec<(Life, Key)>, Failure> {
-        let first = [queue as u8];
+    /// The oldest rows of a queue, up to `count`, none of them older than `from_ms`.
+    pub(crate) fn oldest(&self, queue: Queue, from_ms: u64, count: usize) -> Result<Vec<(Life, Key)>, Failure> {
+        let mut first = vec![queue as u8];
+        first.extend_from_slice(&from_ms.to_be_bytes());
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound([queue as u8 + 1]);
         let mode = IteratorMode::From(&first, Direction::Forward);
@@ -160,16 +168,38 @@ impl Index {
         Ok(found)
     }
 
-    /// What the index takes on disk, as `du` counts.
-    pub(crate) fn disk_bytes(&self) -> std::io::Result<u64> {
-        folder_bytes(&self.path)
+    /// What the index takes on disk, as `du` counts, or may take while its next compaction writes tables anew.
+    pub(crate) fn disk_bytes(&self) -> Result<u64, Failure> {
+        let tables: u64 = self.db.live_files()?.iter().map(|file| file.size as u64).sum();
+        let compacting = tables + tables.min(MAX_COMPACTION_BYTES) + self.max_log_bytes;
+        Ok(folder_bytes(&self.path)?.max(compacting))
     }
 
-    /// Rewrites the index without what was deleted.
-    pub(crate) fn compact(&self) {
+    /// Rewrites the index without what was deleted, a slice at a time, so that little of it is there twice.
+    pub(crate) fn compact(&self, slice_bytes: u64) -> Result<(), Failure> {
         for name in FAMILIES {
-            self.db.compact_range_cf(self.family(name), None::<&[u8]>, None::<&[u8]>);
+            for (first, last) in self.slices(name, slice_bytes)? {
+                self.db.compact_range_cf(self.family(name), first, last);
+            }
         }
+        Ok(())
+    }
+
+    /// The key ranges of a family's sorted files, in slices of about `slice_bytes`; the outer ends are open.
+    fn slices(&self, family: &str, slice_bytes: u64) -> Result<Vec<KeyRange>, Failure> {
+        let mut files = self.db.live_files()?;
+        files.retain(|file| file.column_family_name == family && file.level > 0);
+        files.sort_by(|a, b| a.start_key.cmp(&b.start_key));
+        let (mut slices, mut first, mut bytes) = (Vec::new(), None, 0);
+        for file in files {
+            bytes += file.size as u64;
+            if bytes >= slice_bytes && file.end_key.is_some() {
+                slices.push((first.take(), file.end_key.clone()));
+                (first, bytes) = (file.end_key, 0);
+            }
+        }
+        slices.push((first, None));
+        Ok(slices)
     }
 
     /// Waits until everything is on the disk.
@@ -323,6 +353,7 @@ fn family_options(name: &str, sizing: &Sizing, cache: &Cache) -> Options {
     options.set_target_file_size_base((sizing.write_buffer as u64 * 2).max(1 << 20));
     options.set_max_bytes_for_level_base(sizing.write_buffer as u64 * 4);
     options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_max_compaction_bytes(MAX_COMPACTION_BYTES);
     options.set_optimize_filters_for_hits(false);
     options.set_compression_type(if name == "record" { DBCompressionType::Lz4 } else { DBCompressionType::None });
     // Eviction deletes in stretches; a file that is mostly deletions is compacted soon.

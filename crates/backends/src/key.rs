@@ -3,7 +3,10 @@ use store::RecordKey;
 
 use crate::row::{Life, Queue};
 
-/// What a key names; its number orders eviction within a bucket: records go before the blobs they name.
+/// Queue, time and class before the key.
+const HEAD_LEN: usize = 10;
+
+/// What a key names; its number orders eviction at one moment: records go before the blobs they name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub(crate) enum Class {
@@ -52,11 +55,11 @@ impl Key {
     }
 }
 
-/// A row of the eviction order: queue, bucket, class, key; so its bytes sort by age, and records before blobs.
+/// A row of the eviction order: queue, time, class, key; so its bytes sort by age, and records before blobs.
 pub(crate) fn lru_key(life: Life, key: &Key) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(6 + key.bytes.len());
+    let mut bytes = Vec::with_capacity(HEAD_LEN + key.bytes.len());
     bytes.push(life.queue as u8);
-    bytes.extend_from_slice(&life.bucket.to_be_bytes());
+    bytes.extend_from_slice(&life.time_ms.to_be_bytes());
     bytes.push(key.class as u8);
     bytes.extend_from_slice(&key.bytes);
     bytes
@@ -64,15 +67,15 @@ pub(crate) fn lru_key(life: Life, key: &Key) -> Vec<u8> {
 
 /// Reads what [`lru_key`] wrote; `None` when it is something else.
 pub(crate) fn parse_lru_key(bytes: &[u8]) -> Option<(Life, Key)> {
-    let (head, rest) = bytes.split_at_checked(6)?;
+    let (head, rest) = bytes.split_at_checked(HEAD_LEN)?;
     let queue = Queue::from_number(*head.first()?)?;
-    let bucket = u32::from_be_bytes(head.get(1..5)?.try_into().ok()?);
-    let class = match head.get(5)? {
+    let time_ms = u64::from_be_bytes(head.get(1..9)?.try_into().ok()?);
+    let class = match head.get(9)? {
         0 => Class::Record,
         1 => Class::Blob,
         _ => return None,
     };
-    Some((Life { queue, bucket }, Key { class, bytes: rest.into() }))
+    Some((Life { queue, time_ms }, Key { class, bytes: rest.into() }))
 }
 
 #[cfg(test)]
@@ -84,12 +87,12 @@ mod tests {
     proptest! {
         #[test]
         fn lru_keys_read_back_and_sort_by_age(
-            raw in proptest::collection::vec(any::<u8>(), 0..80), a in any::<u32>(), b in any::<u32>(), leased: bool, blob: bool,
+            raw in proptest::collection::vec(any::<u8>(), 0..80), a in any::<u64>(), b in any::<u64>(), leased: bool, blob: bool,
         ) {
             let class = if blob { Class::Blob } else { Class::Record };
             let key = Key { class, bytes: raw.into() };
             let queue = if leased { Queue::Leased } else { Queue::Written };
-            let (older, newer) = (Life { queue, bucket: a.min(b) }, Life { queue, bucket: a.max(b) });
+            let (older, newer) = (Life { queue, time_ms: a.min(b) }, Life { queue, time_ms: a.max(b) });
             prop_assert_eq!(parse_lru_key(&lru_key(older, &key)), Some((older, key.clone())));
             prop_assert!(lru_key(older, &key) <= lru_key(newer, &key));
         }

@@ -96,10 +96,10 @@ impl Engine {
         Ok(row)
     }
 
-    /// Touches the rows that are not promised for this bucket yet. The caller holds the gate.
+    /// Touches the rows that are not promised as of now yet. The caller holds the gate.
     pub(crate) fn promise_rows(&self, rows: Vec<(Key, Life)>) {
-        let promised = Life { queue: Queue::Leased, bucket: self.ages.bucket(self.now()) };
-        let stale = rows.into_iter().filter(|(_, life)| *life != promised);
+        let now = self.now();
+        let stale = rows.into_iter().filter(|(key, life)| *life != self.ages.life(key.class(), Queue::Leased, now));
         self.touch(stale.map(|(key, _)| (key, Touch::Promised)));
     }
 }

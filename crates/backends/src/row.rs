@@ -2,10 +2,10 @@
 //!
 //! | family | key | value |
 //! |---|---|---|
-//! | `blob` | function, hash | tag, queue, bucket u32, size u64, then by tag: inline: crc u32, bytes; pack: segment 16, offset u64, stored length u32, crc u32, zstd u8; file: segment 16, file length u64, table crc u32; chunks: count u32 |
+//! | `blob` | function, hash | tag, queue, time u64, size u64, then by tag: inline: crc u32, bytes; pack: segment 16, offset u64, stored length u32, crc u32, zstd u8; file: segment 16, file length u64, table crc u32; chunks: count u32 |
 //! | `list` | as `blob` | per chunk: function, size u64, hash |
-//! | `record` | kind, key | crc u32, queue, bucket u32, value |
-//! | `lru` | queue, bucket u32 big-endian, class, key | nothing |
+//! | `record` | kind, key | crc u32, queue, time u64, value |
+//! | `lru` | queue, time u64 big-endian, class, key | nothing |
 //! | `seg` | segment kind, segment 16 | live u64 |
 //! | `meta` | name | `format`, `totals`, `clean` |
 
@@ -14,7 +14,7 @@ use cache_types::{Digest, DigestFunction, Hash};
 use ulid::Ulid;
 
 /// Which of the two eviction queues a row is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum Queue {
     /// Stored, and promised to nobody.
@@ -33,11 +33,12 @@ impl Queue {
     }
 }
 
-/// A row's place in the order of eviction. The bucket is the second since 1970 at which it starts.
+/// A row's place in the order of eviction. The time is in milliseconds since 1970; how exact it is depends on the
+/// queue, see [`crate::touches::Ages`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
     pub queue: Queue,
-    pub bucket: u32,
+    pub time_ms: u64,
 }
 
 /// Where a pack holds a blob: one frame, behind its header.
@@ -93,7 +94,7 @@ impl BlobRow {
         };
         out.put_u8(tag);
         out.put_u8(self.life.queue as u8);
-        out.put_u32_le(self.life.bucket);
+        out.put_u64_le(self.life.time_ms);
         out.put_u64_le(self.size_bytes);
         match &self.place {
             Place::Inline { crc, bytes } => {
@@ -121,7 +122,7 @@ impl BlobRow {
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let tag = bytes.try_get_u8().ok()?;
         let queue = Queue::from_number(bytes.try_get_u8().ok()?)?;
-        let bucket = bytes.try_get_u32_le().ok()?;
+        let time_ms = bytes.try_get_u64_le().ok()?;
         let size_bytes = bytes.try_get_u64_le().ok()?;
         let place = match tag {
             0 => Place::Inline { crc: bytes.try_get_u32_le().ok()?, bytes: Bytes::copy_from_slice(bytes) },
@@ -130,7 +131,7 @@ impl BlobRow {
             3 if bytes.len() == 4 => Place::Chunks { count: bytes.get_u32_le() },
             _ => return None,
         };
-        Some(Self { life: Life { queue, bucket }, size_bytes, place })
+        Some(Self { life: Life { queue, time_ms }, size_bytes, place })
     }
 }
 
@@ -176,10 +177,10 @@ impl RecordRow {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(9 + self.value.len());
+        let mut out = Vec::with_capacity(13 + self.value.len());
         out.put_u32_le(self.crc);
         out.put_u8(self.life.queue as u8);
-        out.put_u32_le(self.life.bucket);
+        out.put_u64_le(self.life.time_ms);
         out.put_slice(&self.value);
         out
     }
@@ -188,8 +189,8 @@ impl RecordRow {
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let crc = bytes.try_get_u32_le().ok()?;
         let queue = Queue::from_number(bytes.try_get_u8().ok()?)?;
-        let bucket = bytes.try_get_u32_le().ok()?;
-        Some(Self { life: Life { queue, bucket }, crc, value: Bytes::copy_from_slice(bytes) })
+        let time_ms = bytes.try_get_u64_le().ok()?;
+        Some(Self { life: Life { queue, time_ms }, crc, value: Bytes::copy_from_slice(bytes) })
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -227,9 +228,9 @@ mod tests {
     use super::*;
 
     fn life() -> impl Strategy<Value = Life> {
-        (any::<bool>(), any::<u32>()).prop_map(|(leased, bucket)| {
+        (any::<bool>(), any::<u64>()).prop_map(|(leased, time_ms)| {
             let queue = if leased { Queue::Leased } else { Queue::Written };
-            Life { queue, bucket }
+            Life { queue, time_ms }
         })
     }
 

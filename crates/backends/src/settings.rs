@@ -46,6 +46,10 @@ pub(crate) struct Sizing {
     pub block_cache: usize,
     /// Verified small blobs in memory.
     pub hot: u64,
+    /// Above this, the index holds no more blobs itself.
+    pub inline_index: u64,
+    /// A part of the index that is compacted at once.
+    pub index_slice: u64,
     /// Damaged files that are kept aside.
     pub quarantine: u64,
 }
@@ -62,6 +66,8 @@ impl Sizing {
             wal: (max / 32).clamp(MIB, 32 * MIB),
             block_cache: to_usize((max / 32).clamp(8 * MIB, 64 * MIB)),
             hot: (max / 8).min(64 * MIB),
+            inline_index: max / 4,
+            index_slice: (max / 32).clamp(MIB, 256 * MIB),
             quarantine: max / 64,
         }
     }

@@ -105,6 +105,11 @@ impl Space {
         self.index_polled.load(Ordering::Acquire) + self.index_since.load(Ordering::Acquire)
     }
 
+    /// Whether the index is small enough, for the store's size, to hold blobs itself.
+    pub(crate) fn index_has_room(&self) -> bool {
+        self.index_bytes() < self.sizing.inline_index
+    }
+
     pub(crate) fn reserved_bytes(&self) -> u64 {
         self.reserved.load(Ordering::Acquire)
     }
@@ -130,12 +135,12 @@ impl Space {
         self.index_polled.store(bytes, Ordering::Release);
     }
 
-    /// How many bytes must go: past `high`, or for those who wait.
-    pub(crate) fn shortage(&self) -> u64 {
+    /// How many bytes must go: once more than `limit` is used, down to `low`, and for those who wait.
+    pub(crate) fn shortage(&self, limit: u64) -> u64 {
         let waiting = self.waiting.load(Ordering::Acquire);
         let used = self.used_bytes();
         let goal = self.sizing.low.min(self.sizing.max.saturating_sub(waiting));
-        let over = if used > self.sizing.high || waiting > 0 { used.saturating_sub(goal) } else { 0 };
+        let over = if used > limit || waiting > 0 { used.saturating_sub(goal) } else { 0 };
         over.max(self.disk_shortage(waiting))
     }
 

@@ -55,8 +55,8 @@ impl Counters {
         counter.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(crate) fn evicted_promise(&self, age_seconds: u64) {
-        let age = age_seconds.max(1);
+    pub(crate) fn evicted_promise(&self, age: Duration) {
+        let age = age.as_secs().max(1);
         let younger = |known: u64| (known == 0 || age < known).then_some(age);
         // An age that is no younger changes nothing.
         self.youngest_evicted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, younger).ok();

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::key::Key;
+use crate::key::{Class, Key};
 use crate::row::{Life, Queue};
 
 /// So many waiting touches are flushed before their time.
@@ -18,43 +18,61 @@ pub(crate) enum Touch {
     Promised,
 }
 
-/// How ages are counted: in buckets, from the length of the lease.
+/// How ages are counted.
+///
+/// A blob that was only written is as old as the millisecond it was written in. What was promised counts from the start
+/// of a bucket, so that its rows are rewritten once per bucket at most. A record counts from a bucket earlier than it was
+/// put or promised: so it is older than the blobs it names, which were promised just before, and goes before them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ages {
-    lease_seconds: u64,
-    bucket_seconds: u64,
+    lease_ms: u64,
+    bucket_ms: u64,
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Ages {
+    /// The buckets are a sixteenth of the lease, from a second to ten minutes.
     pub(crate) fn of(lease: Duration) -> Self {
-        let lease_seconds = lease.as_secs() + u64::from(lease.subsec_nanos() > 0);
-        Self { lease_seconds, bucket_seconds: (lease_seconds / 16).clamp(1, 600) }
+        let lease_ms = millis(lease);
+        Self { lease_ms, bucket_ms: (lease_ms / 16).clamp(1000, 600_000) }
     }
 
-    /// The bucket of this moment.
-    pub(crate) fn bucket(&self, now: Duration) -> u32 {
-        let seconds = now.as_secs();
-        u32::try_from(seconds - seconds % self.bucket_seconds).unwrap_or(u32::MAX)
+    /// The life of what enters a queue now.
+    pub(crate) fn life(&self, class: Class, queue: Queue, now: Duration) -> Life {
+        let now = millis(now);
+        let bucket = now - now % self.bucket_ms;
+        let time_ms = match (class, queue) {
+            (Class::Blob, Queue::Written) => now,
+            (Class::Blob, Queue::Leased) => bucket,
+            (Class::Record, _) => bucket.saturating_sub(self.bucket_ms),
+        };
+        Life { queue, time_ms }
     }
 
-    /// How long ago the bucket ended, in seconds; `None` while it lasts, or when it lies ahead.
-    pub(crate) fn age_seconds(&self, bucket: u32, now: Duration) -> Option<u64> {
-        now.as_secs().checked_sub(u64::from(bucket) + self.bucket_seconds)
+    /// How long ago the last moment passed that a life can stem from; `None` when it may lie ahead.
+    pub(crate) fn age(&self, class: Class, life: Life, now: Duration) -> Option<Duration> {
+        let spread = match class {
+            Class::Blob => self.bucket_ms,
+            Class::Record => self.bucket_ms * 2,
+        };
+        millis(now).checked_sub(life.time_ms.saturating_add(spread)).map(Duration::from_millis)
     }
 
     /// Whether a life lets the evictor have its entry.
-    pub(crate) fn is_evictable(&self, life: Life, now: Duration) -> bool {
-        // A bucket that lies ahead comes of a clock that was wrong; it promises nothing.
-        let ahead = u64::from(life.bucket) > now.as_secs() + self.bucket_seconds;
-        life.queue == Queue::Written
-            || ahead
-            || self.age_seconds(life.bucket, now).is_some_and(|age| age >= self.lease_seconds)
+    pub(crate) fn is_evictable(&self, class: Class, life: Life, now: Duration) -> bool {
+        // A time that lies ahead comes of a clock that was wrong; it promises nothing.
+        let ahead = life.time_ms > millis(now).saturating_add(self.bucket_ms);
+        let is_over = |age: Duration| millis(age) >= self.lease_ms;
+        life.queue == Queue::Written || ahead || self.age(class, life, now).is_some_and(is_over)
     }
 
     /// The life after a touch.
-    pub(crate) fn touched(&self, life: Life, touch: Touch, now: Duration) -> Life {
+    pub(crate) fn touched(&self, class: Class, life: Life, touch: Touch, now: Duration) -> Life {
         let queue = if touch == Touch::Promised { Queue::Leased } else { life.queue };
-        Life { queue, bucket: self.bucket(now) }
+        self.life(class, queue, now)
     }
 }
 
@@ -92,13 +110,29 @@ mod tests {
     fn a_promise_lasts_at_least_the_lease_from_any_moment_of_its_bucket() {
         for lease in [1, 5, 60, 10_800] {
             let ages = Ages::of(Duration::from_secs(lease));
-            for start in 1_000_000..1_000_000 + ages.bucket_seconds {
+            for (start, class) in
+                (1_000_000..1_000_700).flat_map(|start| [(start, Class::Blob), (start, Class::Record)])
+            {
                 let promised = Duration::from_secs(start);
-                let life = Life { queue: Queue::Leased, bucket: ages.bucket(promised) };
-                assert!(!ages.is_evictable(life, promised + Duration::from_secs(lease - 1)), "{lease} {start}");
-                let end = promised + Duration::from_secs(lease + ages.bucket_seconds);
-                assert!(ages.is_evictable(life, end), "{lease} {start}");
+                let life = ages.life(class, Queue::Leased, promised);
+                let lease = Duration::from_secs(lease);
+                assert!(
+                    !ages.is_evictable(class, life, promised + lease - Duration::from_millis(1)),
+                    "{lease:?} {start}"
+                );
+                let end = promised + lease + Duration::from_millis(ages.bucket_ms * 2);
+                assert!(ages.is_evictable(class, life, end), "{lease:?} {start}");
             }
+        }
+    }
+
+    #[test]
+    fn a_record_is_older_than_the_blobs_promised_before_it() {
+        let ages = Ages::of(Duration::from_secs(3600));
+        for start in 1_000_000..1_000_700 {
+            let blob = ages.life(Class::Blob, Queue::Leased, Duration::from_secs(start));
+            let record = ages.life(Class::Record, Queue::Written, Duration::from_secs(start + 100));
+            assert!((record.time_ms, Class::Record) <= (blob.time_ms, Class::Blob));
         }
     }
 }

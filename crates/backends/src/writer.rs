@@ -65,7 +65,7 @@ impl Engine {
             return Ok(());
         }
         let room = self.space.reserve(record_len(data.len()) + ROW_ROOM).await?;
-        let body = if data.len() <= INLINE_BYTES {
+        let body = if data.len() <= INLINE_BYTES && self.space.index_has_room() {
             Body::Inline(data)
         } else if data.len() <= AT_ONCE_BYTES {
             Body::Frame(self.codec.encode(data))
