@@ -158,7 +158,7 @@ fn a_second_build_is_served_and_a_changed_source_misses_alone() {
     sample.forget();
     assert_all_hit("second build", &sample.build(&server.url(), &[]));
     let greeting = tool::run(&mut Command::new(sample.workspace().join("bazel-bin/greeting/greet"))).expect_success();
-    assert_eq!(greeting.output, "good day, world (4 words)\n");
+    assert_eq!(greeting.output, "good day, world (3 words)\n");
     let pages = sample.workspace().join("bazel-bin/tree/pages/chapter11/page299.txt");
     assert_eq!(std::fs::read_to_string(pages).expect("a file of the tree"), "Pages, page 299\n");
 

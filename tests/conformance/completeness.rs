@@ -113,7 +113,7 @@ async fn r_126(context: Context) {
     };
     let digest = action(&mut random);
     client.update_action_result(&digest, directory(None)).await.expect("UpdateActionResult");
-    assert_eq!(client.find_missing(&[child_blob.digest.clone()]).await.expect("FindMissing").len(), 1);
+    assert_eq!(client.find_missing(std::slice::from_ref(&child_blob.digest)).await.expect("FindMissing").len(), 1);
     client.action_result(&digest).await.expect("a hit: the directory is inside the tree");
     // With a root directory digest the directories are asked for.
     let digest = action(&mut random);

@@ -78,7 +78,7 @@ async fn r_018(context: Context) {
     for name in [format!("a//b/blobs/{hash}/{size}"), format!("a//blobs/{hash}/{size}")] {
         invalid(client.read_named(&name, 0, 0).await, &name);
     }
-    invalid(client.instance("a//b").find_missing(&[blob.digest.clone()]).await, "a//b");
+    invalid(client.instance("a//b").find_missing(std::slice::from_ref(&blob.digest)).await, "a//b");
     // An action result under `/a` is that of `a`.
     let action = action(&mut context.random());
     client.instance("/a").update_action_result(&action, result_with(&blob)).await.expect("UpdateActionResult");

@@ -174,7 +174,8 @@ async fn bazel_4(context: Context) {
     // No function anywhere, ByteStream only, one FindMissing after the action, even for 10 bytes.
     let client = context.client.instance("main");
     let blob = context.blob(10);
-    assert_eq!(client.find_missing(&[blob.digest.clone()]).await.expect("FindMissing"), [blob.digest.clone()]);
+    let alone = std::slice::from_ref(&blob.digest);
+    assert_eq!(client.find_missing(alone).await.expect("FindMissing"), alone);
     let name = format!("main/uploads/8f1bb3e2-58ad-4c14-a5d1-0d0fe4d3d7c0/blobs/{}/10", blob.digest.hash);
     // Bazel names the resource in the first message only.
     let messages = vec![message(&name, 0, &blob.data, true)];

@@ -64,7 +64,7 @@ async fn r_180_drain(context: Context) {
         let client = client.clone();
         async move { client.write_stream(receive).await }
     });
-    client.find_missing(&[blob.digest.clone()]).await.expect("the connection stands");
+    client.find_missing(std::slice::from_ref(&blob.digest)).await.expect("the connection stands");
     server.ask_to_stop();
     let told = watch.message().await.expect("Watch").expect("an answer before the end");
     assert_eq!(told.status, i32::from(ServingStatus::NotServing));

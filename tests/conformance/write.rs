@@ -363,7 +363,7 @@ async fn section_17_8(context: Context) {
         async move { client.write_stream(stream::iter(messages).chain(stream::pending())).await }
     });
     // The server has read what was sent once it answers a call that came after it on the same connection.
-    client.find_missing(&[part.digest.clone()]).await.expect("FindMissing");
+    client.find_missing(std::slice::from_ref(&part.digest)).await.expect("FindMissing");
     server.kill();
     assert!(upload.await.expect("the task").is_err());
     server.restart();
