@@ -75,13 +75,9 @@ async fn r_180_drain(context: Context) {
     drop(send);
     assert_eq!(upload.await.expect("the task").expect("an upload that was under way"), 50_000);
     drop(client);
-    let status = tokio::task::spawn_blocking(move || {
-        let status = server.wait_for_end();
-        server.restart();
-        (status, server)
-    });
-    let (status, server) = status.await.expect("the task");
+    let status = server.wait_for_end();
     assert!(status.success(), "{status}");
+    server.restart();
     assert_eq!(server.client().read(&blob.digest).await.expect("Read"), blob.data);
 }
 

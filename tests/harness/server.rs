@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Client;
 
@@ -92,6 +93,10 @@ impl Server {
 
     /// Waits for the end that something else brought about; the exit status.
     pub fn wait_for_end(&mut self) -> ExitStatus {
+        aside(|| self.poll_end())
+    }
+
+    fn poll_end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("the server's state") {
@@ -177,8 +182,20 @@ impl Drop for Server {
     }
 }
 
+/// Runs what blocks so that the tasks of a runtime around it go on: a client that does not answer holds up a drain.
+fn aside<T>(blocking: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(blocking),
+        _ => blocking(),
+    }
+}
+
 /// Starts the program and waits for the line that says where it listens.
 fn spawn(folder: &Path, args: &[String], log: &Path) -> (Child, Listener) {
+    aside(|| start_program(folder, args, log))
+}
+
+fn start_program(folder: &Path, args: &[String], log: &Path) -> (Child, Listener) {
     let stderr = File::options().create(true).append(true).open(log).expect("the log file");
     let mut child = Command::new(env!("CARGO_BIN_EXE_twofold"))
         .arg("serve")
