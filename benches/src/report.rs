@@ -163,6 +163,6 @@ fn machine() -> Value {
         "cpu": field(&read("/proc/cpuinfo"), "model name"),
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         "memory": field(&read("/proc/meminfo"), "MemTotal"),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "linux": read("/proc/sys/kernel/osrelease").trim().split('-').next(),
     })
 }
