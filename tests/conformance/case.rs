@@ -4,10 +4,14 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::channel::{mpsc, oneshot};
 use futures::future::BoxFuture;
+use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use crate::harness::{Blob, Client, Listener, Random, Server, bytestream, digest_of, re};
+use crate::harness::bytestream::WriteRequest;
+use crate::harness::{Blob, Client, Listener, Random, Server, digest_of, re};
 
 pub use re::compressor::Value as Compressor;
 pub use re::digest_function::Value as Function;
@@ -139,8 +143,47 @@ pub async fn read_code(client: &Client, digest: &re::Digest) -> Code {
 }
 
 /// One message of an upload.
-pub fn message(name: &str, write_offset: i64, data: &[u8], finish_write: bool) -> bytestream::WriteRequest {
-    bytestream::WriteRequest { resource_name: name.to_owned(), write_offset, data: data.to_vec(), finish_write }
+pub fn message(name: &str, write_offset: i64, data: &[u8], finish_write: bool) -> WriteRequest {
+    WriteRequest { resource_name: name.to_owned(), write_offset, data: data.to_vec(), finish_write }
+}
+
+/// An upload whose messages are sent by hand. Returned when its first message is on its way: a call that is made on the
+/// same connection after that comes to the server after it.
+pub async fn open_upload(client: &Client, first: WriteRequest) -> Upload {
+    let (send, receive) = mpsc::unbounded();
+    let (tell, told) = oneshot::channel();
+    let mut tell = Some(tell);
+    let messages = receive.inspect(move |_| {
+        if let Some(tell) = tell.take() {
+            // The one who waits for it may have given up.
+            tell.send(()).ok();
+        }
+    });
+    let client = client.clone();
+    let answer = tokio::spawn(async move { client.write_stream(messages).await });
+    let upload = Upload { send, answer };
+    upload.send(first);
+    told.await.expect("the connection takes the first message");
+    upload
+}
+
+/// An upload that is under way.
+pub struct Upload {
+    send: mpsc::UnboundedSender<WriteRequest>,
+    answer: JoinHandle<Result<i64, Status>>,
+}
+
+impl Upload {
+    /// Sends the next message, if the server has not answered yet.
+    pub fn send(&self, message: WriteRequest) {
+        self.send.unbounded_send(message).ok();
+    }
+
+    /// Ends the stream and waits for the answer.
+    pub async fn finish(self) -> Result<i64, Status> {
+        drop(self.send);
+        self.answer.await.expect("the task")
+    }
 }
 
 /// A length as the protocol has it.

@@ -2,7 +2,7 @@
 
 use tonic::{Code, Request};
 
-use crate::case::{Case, Context, Function, case, invalid, message, refused};
+use crate::case::{Case, Context, Function, case, invalid, message, open_upload, refused};
 use crate::harness::{Blob, bytestream, digest_of};
 
 pub fn cases() -> Vec<Case> {
@@ -120,16 +120,10 @@ async fn r_065(context: Context) {
         // Two blobs under one uuid, one of them begun before the other is done.
         let (one, two) = (Blob::random(&mut random, 40), Blob::random(&mut random, 40));
         let name = |blob: &Blob| format!("uploads/{uuid}/blobs/{}/40", blob.digest.hash);
-        let (send, receive) = futures::channel::mpsc::unbounded();
-        send.unbounded_send(message(&name(&one), 0, &one.data[..20], false)).expect("open");
-        let slow = tokio::spawn({
-            let client = client.clone();
-            async move { client.write_stream(receive).await }
-        });
+        let slow = open_upload(client, message(&name(&one), 0, &one.data[..20], false)).await;
         client.write_named(&name(&two), &two.data).await.expect(uuid);
-        send.unbounded_send(message("", 20, &one.data[20..], true)).expect("open");
-        drop(send);
-        slow.await.expect("the task").expect(uuid);
+        slow.send(message("", 20, &one.data[20..], true));
+        slow.finish().await.expect(uuid);
         assert!(client.find_missing(&[one.digest, two.digest]).await.expect("FindMissing").is_empty());
     }
 }

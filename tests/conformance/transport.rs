@@ -10,7 +10,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::case::{Case, Context, case, invalid, message, refused};
+use crate::case::{Case, Context, case, invalid, message, open_upload, refused};
 use crate::harness::{Server, digest_of, pieces};
 
 pub fn cases() -> Vec<Case> {
@@ -57,23 +57,15 @@ async fn r_180_drain(context: Context) {
     let mut watch = HealthClient::new(server.client().channel()).watch(health("")).await.expect("Watch").into_inner();
     assert_eq!(watch.message().await.expect("Watch").expect("an answer").status, i32::from(ServingStatus::Serving));
     // An upload is under way when the server is told to stop.
-    let (send, receive) = futures::channel::mpsc::unbounded();
     let mut messages = pieces(&client.write_name(&blob.digest), &blob.data, 20_000).into_iter();
-    send.unbounded_send(messages.next().expect("three")).expect("open");
-    let upload = tokio::spawn({
-        let client = client.clone();
-        async move { client.write_stream(receive).await }
-    });
+    let upload = open_upload(&client, messages.next().expect("three")).await;
     client.find_missing(std::slice::from_ref(&blob.digest)).await.expect("the connection stands");
     server.ask_to_stop();
     let told = watch.message().await.expect("Watch").expect("an answer before the end");
     assert_eq!(told.status, i32::from(ServingStatus::NotServing));
     drop(watch);
-    for message in messages {
-        send.unbounded_send(message).expect("open");
-    }
-    drop(send);
-    assert_eq!(upload.await.expect("the task").expect("an upload that was under way"), 50_000);
+    messages.for_each(|message| upload.send(message));
+    assert_eq!(upload.finish().await.expect("an upload that was under way"), 50_000);
     drop(client);
     let status = server.wait_for_end();
     assert!(status.success(), "{status}");
@@ -135,23 +127,16 @@ async fn r_182(context: Context) {
     let client = context.another_client();
     // 400 uploads are open at once on one connection, and a call beside them is answered.
     let blobs = context.blobs(400, 40);
-    let (uploads, ends): (Vec<_>, Vec<_>) = blobs
-        .iter()
-        .map(|blob| {
-            let name = client.write_name(&blob.digest);
-            let (send, receive) = futures::channel::mpsc::unbounded();
-            send.unbounded_send(message(&name, 0, &blob.data[..20], false)).expect("open");
-            let client = client.clone();
-            (tokio::spawn(async move { client.write_stream(receive).await }), send)
-        })
-        .unzip();
-    client.find_missing(&[blobs[0].digest.clone()]).await.expect("a call beside 400 open streams");
-    for (send, blob) in ends.iter().zip(&blobs) {
-        send.unbounded_send(message("", 20, &blob.data[20..], true)).expect("open");
-    }
-    drop(ends);
-    for upload in uploads {
-        upload.await.expect("the task").expect("Write");
+    let uploads = future::join_all(blobs.iter().map(|blob| {
+        let name = client.write_name(&blob.digest);
+        let client = client.clone();
+        async move { open_upload(&client, message(&name, 0, &blob.data[..20], false)).await }
+    }));
+    let uploads = uploads.await;
+    client.find_missing(std::slice::from_ref(&blobs[0].digest)).await.expect("a call beside 400 open streams");
+    for (upload, blob) in uploads.into_iter().zip(&blobs) {
+        upload.send(message("", 20, &blob.data[20..], true));
+        upload.finish().await.expect("Write");
     }
     // 100 connections, 20 calls each at once.
     let calls = (0..100).flat_map(|_| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use tonic::Code;
 
-use crate::case::{Case, Context, case, code, invalid, message, signed};
+use crate::case::{Case, Context, case, code, invalid, message, open_upload, signed};
 use crate::harness::{Blob, Server, bytestream, digest_of, pieces};
 
 pub fn cases() -> Vec<Case> {
@@ -323,20 +323,11 @@ async fn section_17_1(context: Context) {
     // Another upload finishes while this one is under way: it may go on to its end or be ended, and is OK.
     let other = context.blobs(2, 4 << 20)[1].clone();
     let name = client.write_name(&other.digest);
-    let (send, receive) = futures::channel::mpsc::unbounded();
     let mut messages = pieces(&name, &other.data, 64 * 1024).into_iter();
-    send.unbounded_send(messages.next().expect("many")).expect("open");
-    let upload = tokio::spawn({
-        let client = context.another_client();
-        async move { client.write_stream(receive).await }
-    });
+    let upload = open_upload(&context.another_client(), messages.next().expect("many")).await;
     client.write(&other).await.expect("the other upload");
-    for message in messages {
-        // An error here means that the server has answered.
-        send.unbounded_send(message).ok();
-    }
-    drop(send);
-    assert_eq!(upload.await.expect("the task").expect("Write"), 4 << 20);
+    messages.for_each(|message| upload.send(message));
+    assert_eq!(upload.finish().await.expect("Write"), 4 << 20);
 }
 
 async fn section_17_5(context: Context) {
@@ -356,16 +347,12 @@ async fn section_17_8(context: Context) {
     let (whole, part) = (context.blob(3_000_000), context.blobs(2, 3_000_000)[1].clone());
     let client = server.client();
     client.write(&whole).await.expect("Write");
-    let mut messages = pieces(&client.write_name(&part.digest), &part.data, 64 * 1024);
-    messages.truncate(messages.len() / 2);
-    let upload = tokio::spawn({
-        let client = client.clone();
-        async move { client.write_stream(stream::iter(messages).chain(stream::pending())).await }
-    });
-    // The server has read what was sent once it answers a call that came after it on the same connection.
+    let mut messages = pieces(&client.write_name(&part.digest), &part.data, 64 * 1024).into_iter();
+    let upload = open_upload(&client, messages.next().expect("many")).await;
+    messages.by_ref().take(20).for_each(|message| upload.send(message));
     client.find_missing(std::slice::from_ref(&part.digest)).await.expect("FindMissing");
     server.kill();
-    assert!(upload.await.expect("the task").is_err());
+    assert!(upload.finish().await.is_err());
     server.restart();
     let client = server.client();
     assert!(client.has(&whole.digest).await);
