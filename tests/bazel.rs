@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::Server;
 use harness::tool::{self, Run};
+use harness::{Server, say};
 use tempfile::TempDir;
 
 /// A private copy of `bazel-integration/`, and Bazel to build it with. Nothing of it runs or stays after the test.
@@ -137,14 +137,14 @@ const CACHEABLE: u64 = 19;
 
 fn assert_all_hit(what: &str, run: &Run) {
     let counts = processes(run);
-    println!("{what}: {}", counts.line);
+    say(format!("{what}: {}", counts.line));
     assert_eq!(counts.ran_here(), 0, "{what}: {}", run.output);
     assert!(counts.remote_hits >= CACHEABLE, "{what}: {}", counts.line);
 }
 
 fn assert_none_hit(what: &str, run: &Run) {
     let counts = processes(run);
-    println!("{what}: {}", counts.line);
+    say(format!("{what}: {}", counts.line));
     assert_eq!(counts.remote_hits, 0, "{what}");
     assert!(counts.ran_here() >= CACHEABLE, "{what}");
 }
@@ -175,7 +175,7 @@ fn a_second_build_is_served_and_a_changed_source_misses_alone() {
     std::fs::write(&source, changed).expect("a source of the sample");
     // Without the bytes of the build before: those that the changed action needs must come down now.
     let run = sample.build(&server.url(), &["--config=minimal"]);
-    println!("one source changed, output base kept: {}", processes(&run).line);
+    say(format!("one source changed, output base kept: {}", processes(&run).line));
     assert_only_count_missed(&sample);
 
     // What the change made was uploaded; a change to the other library leaves it alone.
@@ -185,7 +185,7 @@ fn a_second_build_is_served_and_a_changed_source_misses_alone() {
     std::fs::write(&source, format!("{text}\nint Unused() {{ return 0; }}\n")).expect("a source of the sample");
     let run = sample.build(&server.url(), &[]);
     let counts = processes(&run);
-    println!("one source changed, everything wiped: {}", counts.line);
+    say(format!("one source changed, everything wiped: {}", counts.line));
     assert_only_count_missed(&sample);
     assert!(counts.remote_hits > 0, "{}", run.output);
 }

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::Server;
 use harness::tool::{self, Run};
+use harness::{Server, say};
 use tempfile::TempDir;
 
 const PROJECTS: [&str; 3] = ["library", "notes", "program"];
@@ -157,7 +157,7 @@ fn statuses(of: [&str; 3]) -> BTreeMap<String, String> {
 }
 
 fn show(what: &str, workspace: &Workspace, run: &Run) {
-    println!("{what}: {:?}; moon says: {}", workspace.report(), run.line_with("Tasks:").trim());
+    say(format!("{what}: {:?}; moon says: {}", workspace.report(), run.line_with("Tasks:").trim()));
 }
 
 fn cold_then_warm(instance: &str) {

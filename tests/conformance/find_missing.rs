@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use crate::case::{Case, Context, case, code, invalid, read_code, signed};
-use crate::harness::{Random, digest_of, re};
+use crate::harness::{Random, digest_of, re, say};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -75,7 +75,7 @@ async fn pain_09(context: Context) {
     digests.extend(present.iter().map(|blob| blob.digest.clone()));
     let start = Instant::now();
     let missing = client.find_missing(&digests).await.expect("FindMissing");
-    println!("FindMissingBlobs of 53,000 digests: {} ms", start.elapsed().as_millis());
+    say(format!("FindMissingBlobs of 53,000 digests: {} ms", start.elapsed().as_millis()));
     assert_eq!(missing.len(), 52_000);
 }
 
@@ -90,11 +90,11 @@ async fn pain_18(context: Context) {
         times.push(start.elapsed());
     }
     times.sort_unstable();
-    println!(
+    say(format!(
         "Read of 100 bytes, one after another: p50 {} us, p99 {} us",
         times[150].as_micros(),
         times[297].as_micros()
-    );
+    ));
     assert_eq!(code(&client.find_missing(&[]).await), tonic::Code::Ok);
     assert_eq!(signed(blob.data.len()), blob.digest.size_bytes);
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::harness::say;
+
 /// Every number that the specification has.
 const NUMBERS: &[std::ops::RangeInclusive<u16>] = &[
     1..=12,
@@ -63,22 +65,22 @@ pub fn print_table(results: &[(&'static str, Result<(), String>)], is_whole: boo
         }
     }
     rows.sort();
-    println!("\nrequirement | test | result\n--- | --- | ---");
+    say("\nrequirement | test | result\n--- | --- | ---");
     for (_, row, verdict) in &rows {
-        println!("{row} | {verdict}");
+        say(format!("{row} | {verdict}"));
     }
     if is_whole {
         faults.extend(gaps(&tested));
     }
     let failed = results.iter().filter(|(_, result)| result.is_err()).count();
-    println!(
+    say(format!(
         "\n{} requirements tested by {} cases: {} passed, {failed} failed; {} do not apply; {} without a test\n",
         tested.len(),
         results.len(),
         results.len() - failed,
         NOT_APPLICABLE.iter().map(|(range, _)| range.len()).sum::<usize>(),
         gaps(&tested).len(),
-    );
+    ));
     faults
 }
 

@@ -11,3 +11,10 @@ pub use bazel_remote_apis::google::bytestream;
 pub use client::{Client, pieces};
 pub use data::{Blob, Random, digest_of, hex, sha256};
 pub use server::{Listener, Server};
+
+/// Shows a line of a report. The test runner captures `println!` of a test that passes, and this not.
+pub fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    // A reader that has gone is no fault of the test.
+    writeln!(std::io::stdout().lock(), "{line}").ok();
+}
