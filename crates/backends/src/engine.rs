@@ -71,7 +71,7 @@ pub(crate) enum Discarded {
 impl Engine {
     pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let dir = Arc::new(DataDir::open(&settings.data)?);
-        let sizing = Sizing::of(settings.max_size_bytes);
+        let sizing = Sizing::of(settings.max_size_bytes, dir.disk_bytes()?);
         let index = Index::open(dir.index(), &sizing)?;
         let counters = Arc::new(Counters::default());
         let space = Arc::new(Space::new(sizing, settings.lease, Arc::clone(&dir), Arc::clone(&counters)));

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cache_types::Digest;
 use ulid::Ulid;
 
@@ -17,6 +16,8 @@ use crate::presence::all_here;
 use crate::row::{BlobRow, Life, PackPlace, Place, Queue, RecordRow};
 use crate::stats::Counters;
 use crate::touches::Touch;
+
+mod records;
 
 /// What a row costs in the index beside its value, roughly: its key twice and its place in the eviction order.
 const ROW_BYTES: u64 = 150;
@@ -66,13 +67,6 @@ impl<'a> Group<'a> {
         match self.blobs.get(key) {
             Some(row) => Ok(row.clone()),
             None => self.engine.index.blob(key),
-        }
-    }
-
-    fn record_life(&self, key: &Key) -> Result<Option<Life>, Failure> {
-        match self.records.get(key) {
-            Some(life) => Ok(*life),
-            None => Ok(self.engine.index.record(key)?.map(|row| row.life)),
         }
     }
 
@@ -256,56 +250,6 @@ impl<'a> Group<'a> {
             }
         }
         Ok(())
-    }
-
-    fn put_record(&mut self, key: &Key, value: &Bytes) -> Result<(), Failure> {
-        let old = self.record_life(key)?;
-        // A record that was promised once stays so: its key is still the one that was promised.
-        let queue = old.map_or(Queue::Written, |life| life.queue);
-        let row = RecordRow::new(self.fresh(Class::Record, queue), value.clone());
-        if old.is_none() {
-            self.totals.records += 1;
-        }
-        self.set_record(key, old, &row);
-        self.stale.push(key.clone());
-        Ok(())
-    }
-
-    fn set_record(&mut self, key: &Key, old: Option<Life>, row: &RecordRow) {
-        if let Some(old) = old {
-            self.batch.delete_lru(old, key);
-        }
-        self.put_lru(row.life, key);
-        self.batch.put_record(key, row);
-        self.records.insert(key.clone(), Some(row.life));
-    }
-
-    fn remove_record(&mut self, key: &Key) -> Result<(), Failure> {
-        if let Some(life) = self.record_life(key)? {
-            self.delete_record(key, life);
-        }
-        Ok(())
-    }
-
-    fn drop_record(&mut self, key: &Key) -> Result<(), Failure> {
-        if self.records.contains_key(key) {
-            return Ok(());
-        }
-        let Some(row) = self.engine.index.record(key)?.filter(|row| !row.is_whole()) else {
-            return Ok(());
-        };
-        Counters::add(&self.engine.counters.quarantined, 1);
-        self.delete_record(key, row.life);
-        Ok(())
-    }
-
-    fn delete_record(&mut self, key: &Key, life: Life) {
-        self.batch.delete_record(key);
-        self.batch.delete_lru(life, key);
-        self.totals.records = self.totals.records.saturating_sub(1);
-        self.garbage += ROW_BYTES;
-        self.stale.push(key.clone());
-        self.records.insert(key.clone(), None);
     }
 
     /// Deletes the entry that a row of the eviction order names, or the order's row alone when it is out of date.

@@ -68,7 +68,12 @@ struct NewerFormat {
 impl Index {
     pub(crate) fn open(path: PathBuf, sizing: &Sizing) -> Result<Self, StoreError> {
         let cache = Cache::new_lru_cache(sizing.block_cache);
-        let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name, sizing, &cache)));
+        // The default family is not used, but its options count: RocksDB goes on after a full disk only once the largest
+        // write buffer of all finds room.
+        let families = FAMILIES
+            .into_iter()
+            .chain(["default"])
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, sizing, &cache)));
         let db = DB::open_cf_descriptors(&database_options(sizing), &path, families).map_err(Failure::from)?;
         let this = Self { db, path, max_log_bytes: sizing.wal };
         this.check_format()?;

@@ -55,15 +55,18 @@ pub(crate) struct Sizing {
 }
 
 impl Sizing {
-    pub(crate) fn of(max: u64) -> Self {
+    /// `disk` is the size of the file system, which a bound may exceed: RocksDB goes on after a full disk only once a
+    /// write buffer finds room.
+    pub(crate) fn of(max: u64, disk: u64) -> Self {
+        let room = max.min(disk);
         Self {
             max,
             high: max - max / 20,
             low: max - max / 10,
-            floor: (max / 32).clamp(4 * MIB, 256 * MIB),
-            pack: (max / 64).clamp(MIB, 64 * MIB),
-            write_buffer: to_usize((max / 64).clamp(MIB / 4, 16 * MIB)),
-            wal: (max / 32).clamp(MIB, 32 * MIB),
+            floor: (room / 32).clamp(4 * MIB, 256 * MIB),
+            pack: (room / 64).clamp(MIB, 64 * MIB),
+            write_buffer: to_usize((room / 64).clamp(MIB / 4, 16 * MIB)),
+            wal: (room / 32).clamp(MIB, 32 * MIB),
             block_cache: to_usize((max / 32).clamp(8 * MIB, 64 * MIB)),
             hot: (max / 8).min(64 * MIB),
             inline_index: max / 4,

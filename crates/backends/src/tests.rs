@@ -10,6 +10,8 @@ use store::{BlobStore, RecordKey, RecordKind, RecordStore, StoreError, conforman
 use crate::{Clock, Durability, Embedded, Settings};
 
 mod damage;
+mod disk;
+mod kill;
 mod life;
 mod restart;
 
@@ -45,13 +47,13 @@ fn open(data: &Path) -> Embedded {
 
 /// Bytes that do not compress.
 fn noise(seed: u64, len: usize) -> Bytes {
-    let mut data = Vec::with_capacity(len + 32);
-    let mut block = 0u64;
+    let mut data = Vec::with_capacity(len + 8);
+    let mut state = seed.wrapping_mul(0xd134_2543_de82_ef95);
     while data.len() < len {
-        data.extend_from_slice(
-            DigestFunction::Blake3.hash(&[seed.to_le_bytes(), block.to_le_bytes()].concat()).as_bytes(),
-        );
-        block += 1;
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        data.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
     }
     data.truncate(len);
     data.into()
