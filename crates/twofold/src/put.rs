@@ -1,3 +1,4 @@
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,7 +74,8 @@ fn is_stdin(file: &Path) -> bool {
 /// Sends each missing blob once.
 async fn send(remote: &RemoteStore, blobs: &[Blob], missing: &[Digest]) -> anyhow::Result<()> {
     let progress = Progress::new(missing.iter().map(Digest::size_bytes).sum());
-    let chosen = missing.iter().filter_map(|digest| blobs.iter().find(|blob| blob.digest == *digest));
+    let by_digest: HashMap<Digest, &Blob> = blobs.iter().map(|blob| (blob.digest, blob)).collect();
+    let chosen = missing.iter().filter_map(|digest| by_digest.get(digest));
     let sent = futures::stream::iter(chosen.map(|blob| send_one(remote, blob, &progress)).collect::<Vec<_>>())
         .buffer_unordered(SENT_AT_ONCE)
         .try_collect::<()>()
@@ -148,6 +150,7 @@ fn digest_of(file: &mut std::fs::File, function: DigestFunction) -> anyhow::Resu
 }
 
 fn print(blobs: &[Blob], missing: &[Digest], json: bool) -> anyhow::Result<ExitCode> {
+    let missing: HashSet<&Digest> = missing.iter().collect();
     let mut out = io::stdout().lock();
     for blob in blobs {
         let name = blob.name.display().to_string();
