@@ -91,6 +91,7 @@ impl Committer {
             Err(failure) => {
                 // What needs no pack goes on; what does is told why not.
                 tracing::warn!(error = %failure, "cannot append to a pack");
+                engine.packs.seal_all();
                 group = self.build(&engine, &mut waiters, Some(&failure));
                 Vec::new()
             }

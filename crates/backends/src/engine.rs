@@ -225,6 +225,11 @@ impl Packs {
         self.handles.lock().get_or_insert(segment, || Arc::clone(file));
     }
 
+    /// Notes that no pack takes records now, because those that were open were given up.
+    pub(crate) fn seal_all(&self) {
+        self.table.lock().values_mut().for_each(|pack| pack.sealed = true);
+    }
+
     /// Removes a pack from table and disk; answers its length.
     pub(crate) fn remove(&self, segment: Ulid) -> u64 {
         self.handles.lock().pop(&segment);

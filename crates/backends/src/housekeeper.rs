@@ -180,6 +180,9 @@ impl Housekeeper {
                 raw_size: met.header.raw_size,
                 frame: met.frame,
             });
+            if self.is_stopping() {
+                return Ok(());
+            }
             if bytes >= MOVE_BYTES {
                 self.engine.commit_blocking(std::mem::take(&mut batch))?;
                 bytes = 0;
@@ -201,7 +204,8 @@ impl Housekeeper {
 
     fn compact_index_now(&mut self) {
         self.engine.index_garbage.store(0, Ordering::Relaxed);
-        if let Err(error) = self.engine.index.compact(self.engine.space.sizing.index_slice) {
+        let slice_bytes = self.engine.space.sizing.index_slice;
+        if let Err(error) = self.engine.index.compact(slice_bytes, &self.engine.stopping) {
             tracing::warn!(%error, "the index could not be compacted");
         }
         self.measure();

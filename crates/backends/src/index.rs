@@ -1,5 +1,6 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, BufMut};
 use cache_types::Digest;
@@ -180,10 +181,14 @@ impl Index {
         Ok(folder_bytes(&self.path)?.max(compacting))
     }
 
-    /// Rewrites the index without what was deleted, a slice at a time, so that little of it is there twice.
-    pub(crate) fn compact(&self, slice_bytes: u64) -> Result<(), Failure> {
+    /// Rewrites the index without what was deleted, a slice at a time, so that little of it is there twice. Stops between
+    /// slices when `stop` is set.
+    pub(crate) fn compact(&self, slice_bytes: u64, stop: &AtomicBool) -> Result<(), Failure> {
         for name in FAMILIES {
             for (first, last) in self.slices(name, slice_bytes)? {
+                if stop.load(Ordering::Acquire) {
+                    return Ok(());
+                }
                 self.db.compact_range_cf(self.family(name), first, last);
             }
         }

@@ -64,7 +64,12 @@ impl Engine {
         if data.is_empty() {
             return Ok(());
         }
-        let room = self.space.reserve(record_len(data.len()) + ROW_ROOM).await?;
+        let room = match self.space.reserve(record_len(data.len()) + ROW_ROOM).await {
+            Ok(room) => room,
+            // What is here already needs no room.
+            Err(_full) if self.is_promised(digest).await? => return Ok(()),
+            Err(full) => return Err(full),
+        };
         let body = if data.len() <= INLINE_BYTES && self.space.index_has_room() {
             Body::Inline(data)
         } else if data.len() <= AT_ONCE_BYTES {
@@ -106,8 +111,7 @@ impl Engine {
     }
 
     async fn write_large(self: &Arc<Self>, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
-        let engine = Arc::clone(self);
-        if blocking(move || Ok(engine.promise(&[digest])?)).await?.into_iter().all(|here| here) {
+        if self.is_promised(digest).await? {
             return self.check(digest, body).await;
         }
         let room = self.space.reserve(file_len_at_most(digest.size_bytes()) + ROW_ROOM).await?;
@@ -116,6 +120,12 @@ impl Engine {
         let upload = feed(digest, body, upload).await?;
         let file = blocking(move || upload.finish()).await?;
         self.put(digest, Body::File(file), Touch::Written, room).await
+    }
+
+    /// Whether the blob is here; it is promised then.
+    async fn is_promised(self: &Arc<Self>, digest: Digest) -> Result<bool, StoreError> {
+        let engine = Arc::clone(self);
+        blocking(move || Ok(engine.promise(&[digest])?.into_iter().all(|here| here))).await
     }
 
     /// Reads the body of a blob that is here already, and tells whether it would have been that blob.

@@ -151,7 +151,7 @@ async fn a_flipped_bit_in_the_index_is_never_served() {
     let digest = put(&store, &small).await;
     store.put(record_key("r"), value.clone()).await.expect("put");
     // Into a table file, where each block has RocksDB's checksum.
-    store.engine().index.compact(MIB).expect("compacted");
+    store.engine().index.compact(MIB, &std::sync::atomic::AtomicBool::new(false)).expect("compacted");
     drop(store);
     let tables: Vec<PathBuf> = std::fs::read_dir(folder.path().join("index"))
         .expect("the index")

@@ -126,6 +126,7 @@ async fn writes_are_refused_when_all_is_leased_and_reads_go_on() {
     assert!(store.stats().lease_refusals > 0);
     assert!(seed > 80, "only {seed} blobs found room");
     assert_eq!(get(&store, &first).await, Some(noise(0, 500_000)));
+    put(&store, &noise(0, 500_000)).await;
     clock.forward(LEASE * 2);
     put(&store, &noise(999, 500_000)).await;
 }
