@@ -112,8 +112,12 @@ fn join(thread: JoinHandle<()>) {
 #[async_trait]
 impl BlobStore for Embedded {
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
-        let (engine, digests) = (Arc::clone(&self.inner.engine), digests.to_vec());
-        blocking(move || engine.missing(&digests)).await
+        let unknown = self.inner.engine.unknown(digests);
+        if unknown.is_empty() {
+            return Ok(unknown);
+        }
+        let engine = Arc::clone(&self.inner.engine);
+        blocking(move || engine.missing(&unknown)).await
     }
 
     async fn read(&self, digest: &Digest, range: ByteRange) -> Result<Option<BlobBody>, StoreError> {

@@ -21,6 +21,7 @@ use crate::index::{Index, Totals};
 use crate::key::Key;
 use crate::op::{Change, FileName, Op, Queue};
 use crate::pack::pack_path;
+use crate::promised::Promised;
 use crate::settings::{Durability, Settings, Sizing};
 use crate::space::Space;
 use crate::stats::{Counters, Stats};
@@ -36,6 +37,7 @@ pub(crate) struct Engine {
     pub index: Index,
     pub codec: Codec,
     pub hot: Hot,
+    pub promised: Promised,
     pub touches: Touches,
     pub ages: Ages,
     /// Held shared by whoever promises (a look at the index and the touch), alone by the evictor: so nothing is evicted
@@ -84,6 +86,7 @@ impl Engine {
             index,
             codec: Codec::default(),
             hot: Hot::new(sizing.hot),
+            promised: Promised::default(),
             touches: Touches::default(),
             ages: Ages::of(settings.lease),
             gate: RwLock::new(()),

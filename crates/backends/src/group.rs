@@ -182,7 +182,8 @@ impl<'a> Group<'a> {
                 self.batch.put_segment(SegmentKind::File, file.segment, file.file_len);
                 self.totals.file_bytes += file.file_len;
             }
-            Place::Chunks { .. } => {}
+            // Its presence rests on other rows from now on.
+            Place::Chunks { .. } => self.stale.push(key.clone()),
         }
         self.put_lru(new.life, key);
         self.batch.put_blob(key, &new);
@@ -326,6 +327,7 @@ impl<'a> Group<'a> {
         engine.space.files.store(self.totals.file_bytes, Ordering::Release);
         engine.index_garbage.fetch_add(self.garbage, Ordering::Relaxed);
         engine.hot.remove(&self.stale);
+        engine.promised.forget(&self.stale);
         if !self.discarded.is_empty() {
             engine.discarded.lock().append(&mut self.discarded);
             engine.space.call_housekeeper();

@@ -365,6 +365,9 @@ fn family_options(name: &str, sizing: &Sizing, cache: &Cache) -> Options {
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_max_compaction_bytes(MAX_COMPACTION_BYTES);
     options.set_optimize_filters_for_hits(false);
+    // A digest that is not here is told by a filter in the write buffer too.
+    options.set_memtable_whole_key_filtering(true);
+    options.set_memtable_prefix_bloom_ratio(0.1);
     options.set_compression_type(if name == "record" { DBCompressionType::Lz4 } else { DBCompressionType::None });
     // Eviction deletes in stretches; a file that is mostly deletions is compacted soon.
     options.add_compact_on_deletion_collector_factory(4096, 2048, 0.5);

@@ -47,6 +47,12 @@ impl Key {
         &self.bytes
     }
 
+    /// The hash of the blob that it names; `None` for a record's key.
+    pub(crate) fn blob_hash(&self) -> Option<Hash> {
+        let (&number, raw) = self.bytes.split_first().filter(|_| self.class == Class::Blob)?;
+        Hash::from_bytes(DigestFunction::from_number(number)?, raw)
+    }
+
     /// The blob's key in these bytes; `None` when they are none.
     pub(crate) fn parse_blob(bytes: &[u8]) -> Option<Self> {
         let (&number, raw) = bytes.split_first()?;

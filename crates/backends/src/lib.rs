@@ -33,6 +33,7 @@ mod key;
 mod op;
 mod pack;
 mod presence;
+mod promised;
 mod reader;
 mod records;
 mod row;

@@ -1,12 +1,14 @@
 use std::collections::HashSet;
 
 use cache_types::Digest;
+use foldhash::fast::RandomState;
 use store::StoreError;
 
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::index::Index;
-use crate::key::Key;
+use crate::key::{Class, Key};
+use crate::promised::Moment;
 use crate::row::{BlobRow, Life, Place, Queue};
 use crate::touches::Touch;
 
@@ -20,9 +22,15 @@ struct Look<'a> {
     index: &'a Index,
     /// Every row that presence rests on, with its life.
     relied_on: Vec<(Key, Life)>,
+    /// The blobs among them that rest on no other row.
+    plain: Vec<Digest>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    fn new(index: &'a Index) -> Self {
+        Self { index, relied_on: Vec::new(), plain: Vec::new() }
+    }
+
     /// Which of `digests` are here whole, in their order.
     fn presence(&mut self, digests: &[Digest], depth: usize) -> Result<Vec<bool>, Failure> {
         let keys: Vec<Key> = digests.iter().map(|digest| Key::blob(digest.hash())).collect();
@@ -38,7 +46,9 @@ impl Look<'_> {
         let Some(row) = row.filter(|row| row.size_bytes == digest.size_bytes()) else {
             return Ok(false);
         };
-        if matches!(row.place, Place::Chunks { .. }) && !self.list_is_here(&key, depth)? {
+        if !matches!(row.place, Place::Chunks { .. }) {
+            self.plain.push(*digest);
+        } else if !self.list_is_here(&key, depth)? {
             return Ok(false);
         }
         self.relied_on.push((key, row.life));
@@ -58,14 +68,19 @@ impl Look<'_> {
 
 /// Whether every one of `chunks` is here. Nothing is promised by that.
 pub(crate) fn all_here(index: &Index, chunks: &[Digest]) -> Result<bool, Failure> {
-    let mut look = Look { index, relied_on: Vec::new() };
+    let mut look = Look::new(index);
     Ok(look.presence(chunks, 0)?.into_iter().all(|here| here))
 }
 
 impl Engine {
+    /// The digests that are not known to be here and promised. Does not block.
+    pub(crate) fn unknown(&self, digests: &[Digest]) -> Vec<Digest> {
+        self.promised.unknown(digests, self.period())
+    }
+
     /// The digests that are not here, each once; the others are promised. Blocks.
     pub(crate) fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
-        let mut seen = HashSet::with_capacity(digests.len());
+        let mut seen = HashSet::with_capacity_and_hasher(digests.len(), RandomState::default());
         let asked: Vec<Digest> = digests.iter().filter(|digest| seen.insert(**digest)).copied().collect();
         let mut missing = Vec::new();
         for slice in asked.chunks(SLICE) {
@@ -78,22 +93,36 @@ impl Engine {
     /// Which of `digests` are here; those are promised from now on. Blocks.
     pub(crate) fn promise(&self, digests: &[Digest]) -> Result<Vec<bool>, Failure> {
         let _gate = self.gate.read();
-        let mut look = Look { index: &self.index, relied_on: Vec::new() };
+        let seen = self.promised.moment();
+        let mut look = Look::new(&self.index);
         let here = look.presence(digests, 0)?;
-        self.promise_rows(look.relied_on);
+        self.promise_found(look, seen);
         Ok(here)
     }
 
     /// The row of a blob that is here, promised from now on. Blocks.
     pub(crate) fn promise_row(&self, digest: &Digest, key: &Key) -> Result<Option<BlobRow>, Failure> {
         let _gate = self.gate.read();
-        let mut look = Look { index: &self.index, relied_on: Vec::new() };
+        let seen = self.promised.moment();
+        let mut look = Look::new(&self.index);
         let row = self.index.blob(key)?;
         if !look.is_here(digest, key.clone(), row.clone(), 0)? {
             return Ok(None);
         }
-        self.promise_rows(look.relied_on);
+        self.promise_found(look, seen);
         Ok(row)
+    }
+
+    /// Touches what a look found and remembers it for the rest of the period. The caller holds the gate.
+    fn promise_found(&self, look: Look<'_>, seen: Moment) {
+        let period = self.period();
+        self.promise_rows(look.relied_on);
+        self.promised.note(look.plain, period, seen);
+    }
+
+    /// The time that a promise made now is dated with.
+    fn period(&self) -> u64 {
+        self.ages.life(Class::Blob, Queue::Leased, self.now()).time_ms
     }
 
     /// Touches the rows that are not promised as of now yet. The caller holds the gate.

@@ -68,7 +68,9 @@ impl Engine {
         let key = Key::blob(digest.hash());
         let _gate = self.gate.read();
         let bytes = self.hot.get(&key).filter(|bytes| bytes.len() as u64 == digest.size_bytes())?;
-        self.touch([(key, Touch::Promised)]);
+        if !self.unknown(&[*digest]).is_empty() {
+            self.touch([(key, Touch::Promised)]);
+        }
         Some(bytes)
     }
 

@@ -8,7 +8,7 @@ use crate::DigestFunction;
 const MAX_HASH_LEN: usize = 64;
 
 /// A raw hash together with the function that made it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hash {
     function: DigestFunction,
     /// The hash, then zeros up to the longest length, so that equality and order need no length.
@@ -50,6 +50,13 @@ impl Hash {
     /// The raw bytes, as many as the function gives.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.function.hash_len()]
+    }
+}
+
+impl std::hash::Hash for Hash {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // Two functions give one hash only by a collision; the zeros behind it tell nothing.
+        state.write(self.as_bytes());
     }
 }
 

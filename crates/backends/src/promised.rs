@@ -1,0 +1,107 @@
+use std::collections::HashMap;
+
+use cache_types::{Digest, Hash};
+use foldhash::fast::RandomState;
+use parking_lot::RwLock;
+
+use crate::key::Key;
+
+/// So many promises are known at once; what comes beyond is looked up in the index each time. About 90 bytes each.
+const MAX_KNOWN: usize = 256 * 1024;
+
+/// Blobs that were found and promised in the present period of the lease, so that the next question for them needs neither
+/// index nor touch.
+///
+/// An entry exists only while its row does: whoever looked at the index hands in the moment before that look, and
+/// whatever drops rows moves it on. Chunk lists are not among them, since their chunks can be dropped without them.
+#[derive(Default)]
+pub(crate) struct Promised {
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    moment: u64,
+    period: u64,
+    /// Hash → size in bytes.
+    known: HashMap<Hash, u64, RandomState>,
+}
+
+/// A moment between two removals.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(u64);
+
+impl Promised {
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(self.state.read().moment)
+    }
+
+    /// Those of `digests` that are not known to be promised in this period.
+    pub(crate) fn unknown(&self, digests: &[Digest], period: u64) -> Vec<Digest> {
+        let state = self.state.read();
+        if state.period != period {
+            return digests.to_vec();
+        }
+        digests.iter().filter(|digest| state.known.get(digest.hash()) != Some(&digest.size_bytes())).copied().collect()
+    }
+
+    /// Notes blobs whose rows were read after `seen` and that are promised for this period.
+    pub(crate) fn note(&self, digests: impl IntoIterator<Item = Digest>, period: u64, seen: Moment) {
+        let mut state = self.state.write();
+        if state.moment != seen.0 || state.period > period {
+            return;
+        }
+        if state.period < period {
+            state.period = period;
+            state.known.clear();
+        }
+        for digest in digests {
+            if state.known.len() == MAX_KNOWN {
+                return;
+            }
+            state.known.insert(*digest.hash(), digest.size_bytes());
+        }
+    }
+
+    /// Forgets the blobs of these rows.
+    pub(crate) fn forget<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
+        let mut hashes = keys.into_iter().filter_map(Key::blob_hash).peekable();
+        if hashes.peek().is_none() {
+            return;
+        }
+        let mut state = self.state.write();
+        state.moment += 1;
+        for hash in hashes {
+            state.known.remove(&hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cache_types::DigestFunction;
+
+    use super::*;
+
+    #[test]
+    fn a_promise_is_known_for_its_period_and_while_its_row_is_there() {
+        let [one, two] = [b"one", b"two"].map(|data| Digest::of(DigestFunction::Sha256, data));
+        let promised = Promised::default();
+        promised.note([one, two], 7, promised.moment());
+        assert!(promised.unknown(&[one, two], 7).is_empty());
+        assert_eq!(promised.unknown(&[one], 8), [one]);
+        let other_size = Digest::new(*one.hash(), 4).expect("a size");
+        assert_eq!(promised.unknown(&[other_size], 7), [other_size]);
+
+        let seen = promised.moment();
+        promised.forget([&Key::blob(one.hash())]);
+        assert_eq!(promised.unknown(&[one, two], 7), [one]);
+        promised.note([one], 7, seen);
+        assert_eq!(promised.unknown(&[one], 7), [one], "a late reader brings nothing back");
+
+        promised.note([one], 8, promised.moment());
+        assert_eq!(promised.unknown(&[one, two], 8), [two], "a new period starts empty");
+        promised.note([two], 7, promised.moment());
+        assert_eq!(promised.unknown(&[two], 7), [two], "an old one does not come back");
+    }
+}
