@@ -66,6 +66,24 @@ struct NewerFormat {
     found: u32,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("the index in {} is damaged; a cache may lose its entries: move the data folder aside and start with an empty one", path.display())]
+struct DamagedIndex {
+    path: PathBuf,
+    source: rocksdb::Error,
+}
+
+/// Why the database did not open, with what helps where something does.
+fn unopened(path: &Path, source: rocksdb::Error) -> StoreError {
+    match source.kind() {
+        ErrorKind::Corruption => {
+            let path = path.to_owned();
+            StoreError::Unavailable { level: LEVEL, source: DamagedIndex { path, source }.into() }
+        }
+        _ => Failure::from(source).into(),
+    }
+}
+
 impl Index {
     pub(crate) fn open(path: PathBuf, sizing: &Sizing) -> Result<Self, StoreError> {
         let cache = Cache::new_lru_cache(sizing.block_cache);
@@ -75,7 +93,8 @@ impl Index {
             .into_iter()
             .chain(["default"])
             .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, sizing, &cache)));
-        let db = DB::open_cf_descriptors(&database_options(sizing), &path, families).map_err(Failure::from)?;
+        let db = DB::open_cf_descriptors(&database_options(sizing), &path, families)
+            .map_err(|source| unopened(&path, source))?;
         let this = Self { db, path, max_log_bytes: sizing.wal };
         this.check_format()?;
         Ok(this)
