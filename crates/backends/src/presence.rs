@@ -75,7 +75,9 @@ pub(crate) fn all_here(index: &Index, chunks: &[Digest]) -> Result<bool, Failure
 impl Engine {
     /// The digests that are not known to be here and promised. Does not block.
     pub(crate) fn unknown(&self, digests: &[Digest]) -> Vec<Digest> {
-        self.promised.unknown(digests, self.period())
+        let mut unknown = self.promised.unknown(digests, self.period());
+        unknown.retain(|digest| !digest.is_empty());
+        unknown
     }
 
     /// The digests that are not here, each once; the others are promised. Blocks.
