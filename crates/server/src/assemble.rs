@@ -25,6 +25,7 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     let store =
         Embedded::open(settings).with_context(|| format!("cannot open the store in {}", config.data.display()))?;
     let store = Arc::new(store);
-    let service = reapi::Service::new(store.clone(), store.clone(), reapi::Settings::default());
+    let settings = reapi::Settings { uploads: config.data.clone(), ..reapi::Settings::default() };
+    let service = reapi::Service::new(store.clone(), store.clone(), settings).with_http(store.clone());
     Ok(Assembly { store, service })
 }
