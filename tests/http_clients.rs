@@ -1,5 +1,5 @@
-//! Real compiler caches compile C with the built server as their remote cache: cold, then warm in a new folder. Reads the
-//! counts that each client itself reports. Bazel over HTTP is in `bazel.rs`.
+//! Real compiler caches and task runners with the built server as their remote cache: cold, then warm in a new folder.
+//! Reads the counts that each client itself reports. Bazel over HTTP is in `bazel.rs`, moon in `moon.rs`.
 mod harness;
 
 use std::collections::BTreeMap;
@@ -43,14 +43,18 @@ impl Sources {
         (0..SOURCES).map(compile).collect()
     }
 
-    /// Runs a program in the folder, with the variables of these tests and of nobody else.
     fn run(&self, program: &Path, args: &[String], variables: &[(&str, String)]) -> Run {
-        let mut command = Command::new(program);
-        command.args(args).current_dir(self.path()).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path());
-        command.envs(variables.iter().map(|(name, value)| (name, value)));
-        tool::run(&mut command)
+        run(self.path(), program, args, variables)
     }
+}
+
+/// Runs a program in a folder, with the variables of these tests and of nobody else.
+fn run(folder: &Path, program: &Path, args: &[String], variables: &[(&str, String)]) -> Run {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(folder).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", folder);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    tool::run(&mut command)
 }
 
 fn from_python(name: &str) -> PathBuf {
@@ -157,4 +161,115 @@ fn sccache_is_served_over_webdav() {
         assert_eq!(count("cache_writes"), SOURCES - hits, "{stats}");
     }
     assert!(made == served, "the objects");
+}
+
+/// A workspace of two packages, always the same, for what runs the scripts of packages.
+struct Packages(TempDir);
+
+impl Packages {
+    fn new() -> Self {
+        let packages = Self(TempDir::new().expect("a temporary folder"));
+        packages.write(
+            "package.json",
+            r#"{"name":"root","private":true,"packageManager":"npm@10.0.0","workspaces":["packages/*"]}"#,
+        );
+        packages.write("turbo.json", r#"{"tasks":{"build":{"outputs":["dist/**"]}}}"#);
+        packages.write("nx.json", r#"{"neverConnectToCloud":true,"analytics":false}"#);
+        packages.write(
+            "package-lock.json",
+            r#"{"name":"root","lockfileVersion":3,"packages":{"":{"name":"root","workspaces":["packages/*"]},
+            "node_modules/a":{"resolved":"packages/a","link":true},"node_modules/b":{"resolved":"packages/b","link":true},
+            "packages/a":{"version":"1.0.0"},"packages/b":{"version":"1.0.0"}}}"#,
+        );
+        for name in ["a", "b"] {
+            let text = format!(
+                r#"{{"name":"{name}","version":"1.0.0","scripts":{{"build":"mkdir -p dist && seq 1 20000 > dist/{name}.txt"}},
+                "nx":{{"targets":{{"build":{{"cache":true,"outputs":["{{projectRoot}}/dist"]}}}}}}}}"#
+            );
+            packages.write(&format!("packages/{name}/package.json"), &text);
+        }
+        packages
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    }
+
+    /// What the scripts made.
+    fn outputs(&self) -> [String; 2] {
+        ["a", "b"].map(|name| {
+            let path = self.path().join(format!("packages/{name}/dist/{name}.txt"));
+            std::fs::read_to_string(path).expect("an output")
+        })
+    }
+}
+
+fn from_npm(name: &str) -> PathBuf {
+    let place = tool::checkout().join(format!(".deps/{name}/node_modules/.bin/{name}"));
+    tool::installed(name, &[place])
+}
+
+/// Turborepo's own line, and the outputs, of one run in a new folder.
+fn turborepo(url: &str, team: &str) -> (String, [String; 2]) {
+    let packages = Packages::new();
+    let args = ["run", "build", "--cache=local:,remote:rw", "--no-daemon"].map(str::to_owned);
+    let variables = [
+        ("TURBO_API", url.to_owned()),
+        ("TURBO_TEAM", team.to_owned()),
+        ("TURBO_TOKEN", "any".to_owned()),
+        ("TURBO_TELEMETRY_DISABLED", "1".to_owned()),
+    ];
+    let run = run(packages.path(), &from_npm("turbo"), &args, &variables).expect_success();
+    (run.line_with("Cached:").trim().to_owned(), packages.outputs())
+}
+
+#[test]
+fn turborepo_is_served_and_teams_are_apart() {
+    let server = Server::start(&[]);
+    let url = format!("http://{}", server.address());
+    let (cold, made) = turborepo(&url, "one");
+    let (warm, served) = turborepo(&url, "one");
+    let (other, _) = turborepo(&url, "two");
+    say(format!("turborepo, cold: {cold}; warm: {warm}; another team: {other}"));
+    assert!(cold.ends_with("0 cached, 2 total") && warm.ends_with("2 cached, 2 total"), "{cold} {warm}");
+    assert!(other.ends_with("0 cached, 2 total"), "{other}");
+    assert!(made == served, "the outputs");
+}
+
+/// Nx's own line, and the outputs, of one run in a new folder.
+fn nx(url: &str) -> (String, [String; 2]) {
+    let packages = Packages::new();
+    let nx = from_npm("nx");
+    // Nx wants to be installed where it works.
+    let modules = nx.ancestors().nth(2).expect("below node_modules");
+    std::os::unix::fs::symlink(modules, packages.path().join("node_modules")).expect("a link");
+    let args = ["run-many", "-t", "build"].map(str::to_owned);
+    let variables = [
+        ("NX_SELF_HOSTED_REMOTE_CACHE_SERVER", url.to_owned()),
+        ("NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN", "any".to_owned()),
+        ("NX_DAEMON", "false".to_owned()),
+        ("NX_NO_CLOUD", "true".to_owned()),
+        ("NX_TUI", "false".to_owned()),
+        ("NO_COLOR", "1".to_owned()),
+        ("CI", "true".to_owned()),
+    ];
+    let run = run(packages.path(), &packages.path().join("node_modules/.bin/nx"), &args, &variables).expect_success();
+    (run.line_with("Cache:").trim().to_owned(), packages.outputs())
+}
+
+#[test]
+fn nx_is_served() {
+    let server = Server::start(&[]);
+    let url = format!("http://{}", server.address());
+    let (cold, made) = nx(&url);
+    let (warm, served) = nx(&url);
+    say(format!("nx, cold: {cold}; warm: {warm}"));
+    assert!(cold.contains("0/2 hit") && warm.contains("2/2 hit"), "{cold} {warm}");
+    assert!(made == served, "the outputs");
 }
