@@ -217,7 +217,7 @@ async fn a_unix_socket_takes_both_protocols() {
 
 #[test]
 fn large_bodies_pass_through_bounded_memory() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--max-size", "4GiB"]);
     let blob = Blob::random(&mut Random::new(5), 300 * MIB);
     assert_eq!(put(&server, &cas(&blob), &blob.data), 200);
     assert_eq!(put(&server, "/webdav/large", &blob.data), 201);

@@ -7,7 +7,7 @@
 //! | `cas`, `ac` | Bazel's two paths |
 //! | `value`, `record` | the values of the other clients, under their own keys |
 //! | `webdav`, `turborepo` | what those protocols add |
-//! | `upload`, `download`, `range` | bodies |
+//! | `upload`, `room`, `download`, `range` | bodies |
 //! | `refusal` | the one table from faults to status codes |
 
 mod ac;
@@ -16,6 +16,7 @@ mod download;
 mod range;
 mod record;
 mod refusal;
+mod room;
 mod route;
 mod turborepo;
 mod upload;
@@ -32,6 +33,7 @@ use store::SizeLookup;
 use tonic::Status;
 
 use self::refusal::Refusal;
+use self::room::Room;
 use self::route::{Route, ValueKey};
 use crate::core::Core;
 
@@ -47,11 +49,13 @@ const READ_WRITE: &str = "GET, HEAD, PUT";
 pub(crate) struct Http {
     core: Arc<Core>,
     lookup: Arc<dyn SizeLookup>,
+    room: Arc<Room>,
 }
 
 impl Http {
     pub(crate) fn new(core: Arc<Core>, lookup: Arc<dyn SizeLookup>) -> Self {
-        Self { core, lookup }
+        let room = Arc::new(Room::new(core.settings.max_uploads_bytes));
+        Self { core, lookup, room }
     }
 
     /// Answers what is no call of a gRPC service that is here.

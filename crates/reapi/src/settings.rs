@@ -33,6 +33,8 @@ pub struct Settings {
     pub priorities: RangeInclusive<i32>,
     /// The folder for what is uploaded over HTTP and of unknown size or hash, in files without names.
     pub uploads: PathBuf,
+    /// The most bytes in such files at any time; what finds no room is refused.
+    pub max_uploads_bytes: u64,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             no_progress: Duration::from_secs(60),
             priorities: 0..=0,
             uploads: std::env::temp_dir(),
+            max_uploads_bytes: 4 << 30,
         }
     }
 }

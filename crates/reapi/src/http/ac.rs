@@ -38,7 +38,7 @@ impl Http {
     }
 
     async fn write_action(&self, incoming: Incoming, name: &ActionName, key: &ValueKey) -> Result<(), Refusal> {
-        let mut spooled = incoming.spool(&self.core, DigestFunction::Sha256).await?;
+        let mut spooled = incoming.spool(self, DigestFunction::Sha256).await?;
         if spooled.digest.size_bytes() < MAX_OUTBOUND_BYTES as u64 {
             let bytes = spooled.body.collect(MAX_OUTBOUND_BYTES).await?.unwrap_or_default();
             if is_action_result(&bytes) {

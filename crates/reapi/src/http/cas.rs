@@ -58,7 +58,7 @@ impl Http {
 
     /// A body without a length: its size is part of the digest, so it is known last.
     async fn write_chunked(&self, incoming: Incoming, hash: &Hash) -> Result<(), Refusal> {
-        let spooled = incoming.spool(&self.core, hash.function()).await?;
+        let spooled = incoming.spool(self, hash.function()).await?;
         if spooled.digest.hash() != hash {
             return Err(Refusal::Malformed(format!("the bytes are those of {}", spooled.digest)));
         }

@@ -303,3 +303,17 @@ async fn status_and_health_answer() {
     assert_eq!((status.code, status.header("content-type")), (200, "application/json"));
     assert_eq!(fixture.get("/healthz").await, (StatusCode::OK.as_u16(), "ok\n".into()));
 }
+
+#[tokio::test]
+async fn what_finds_no_room_while_its_digest_is_unknown_is_507() {
+    let fixture = Fixture::new(Settings { max_uploads_bytes: 3 << 20, ..Settings::default() });
+    let data = vec![7; 4 << 20];
+    for path in ["/webdav/large", "/v1/cache/1"] {
+        assert_eq!(fixture.put(path, &data).await, 507);
+        assert_eq!(fixture.get(path).await.0, 404);
+    }
+    assert_eq!(fixture.put(&cas(&data), &data).await, 200, "one that says its digest needs none of that room");
+    for _ in 0..3 {
+        assert_eq!(fixture.put("/webdav/small", &data[..2 << 20]).await, 201, "the room is given back");
+    }
+}

@@ -10,7 +10,9 @@ use store::{BlobBody, BodyError, StoreError};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
+use super::Http;
 use super::refusal::Refusal;
+use super::room::Share;
 use crate::core::Core;
 use crate::status;
 
@@ -48,21 +50,23 @@ impl Incoming {
     }
 
     /// Takes in the whole of it and finds its digest.
-    pub(super) async fn spool(mut self, core: &Core, function: DigestFunction) -> Result<Spooled, Refusal> {
+    pub(super) async fn spool(mut self, http: &Http, function: DigestFunction) -> Result<Spooled, Refusal> {
         // GITSHA1 alone needs the size first, and no hash in a URL stands for it.
         let mut hasher = Hasher::new(function, 0);
         let mut size_bytes = 0;
         let mut held = BytesMut::new();
         let mut file = None;
+        let mut share = http.room.share();
         while let Some(piece) = self.body.next().await.transpose()? {
             size_bytes += piece.len() as u64;
-            check_size(core, size_bytes)?;
+            check_size(&http.core, size_bytes)?;
             hasher.update(&piece);
             held.extend_from_slice(&piece);
             if held.len() >= HELD_BYTES {
+                share.grow(held.len() as u64)?;
                 let file = match &mut file {
                     Some(file) => file,
-                    none => none.insert(nameless(core).await?),
+                    none => none.insert(nameless(&http.core).await?),
                 };
                 file.write_all(&held).await.map_err(failed)?;
                 held.clear();
@@ -72,9 +76,10 @@ impl Incoming {
         let Some(mut file) = file else {
             return Ok(Spooled { digest, body: held.freeze().into() });
         };
+        share.grow(held.len() as u64)?;
         file.write_all(&held).await.map_err(failed)?;
         file.rewind().await.map_err(failed)?;
-        Ok(Spooled { digest, body: from_file(file) })
+        Ok(Spooled { digest, body: from_file(file, share) })
     }
 
     /// Reads it to its end and checks that it is this blob, which is here already. Spec: H-08.
@@ -126,11 +131,12 @@ async fn nameless(core: &Core) -> Result<File, StoreError> {
     Ok(File::from_std(file.map_err(failed)?))
 }
 
-fn from_file(file: File) -> BlobBody {
-    BlobBody::from_stream(stream::try_unfold(file, |mut file| async move {
+/// The bytes of the file, whose share of the room lasts as long.
+fn from_file(file: File, share: Share) -> BlobBody {
+    BlobBody::from_stream(stream::try_unfold((file, share), |(mut file, share)| async move {
         let mut piece = BytesMut::with_capacity(PIECE_BYTES);
         let count = file.read_buf(&mut piece).await.map_err(failed)?;
         let piece: Bytes = piece.freeze();
-        Ok((count > 0).then_some((piece, file)))
+        Ok((count > 0).then_some((piece, (file, share))))
     }))
 }

@@ -46,7 +46,7 @@ impl Http {
         if headers.iter().any(|(_, value)| value.len() > MAX_HEADER_BYTES) {
             return Err(Refusal::Malformed(format!("a header that is kept has at most {MAX_HEADER_BYTES} bytes")));
         }
-        let spooled = Incoming::new(&self.core, head, body)?.spool(&self.core, DigestFunction::Sha256).await?;
+        let spooled = Incoming::new(&self.core, head, body)?.spool(self, DigestFunction::Sha256).await?;
         self.keep_value(spooled, key, headers).await
     }
 
