@@ -231,6 +231,26 @@ fn a_server_killed_between_builds_still_answers_and_instances_are_apart() {
 }
 
 #[test]
+fn http_serves_what_http_uploaded_and_grpc_sees_the_same_entries() {
+    let server = Server::start(&[]);
+    let sample = Sample::new();
+    let http = format!("http://{}/team/a", server.address());
+    assert_none_hit("first build over HTTP", &sample.build(&http, &[]));
+    sample.forget();
+    assert_all_hit("second build over HTTP", &sample.build(&http, &[]));
+    sample.forget();
+    let grpc = ["--remote_instance_name=team/a"];
+    assert_all_hit("the same instance over gRPC", &sample.build(&server.url(), &grpc));
+
+    sample.forget();
+    let other = ["--remote_instance_name=team/b"];
+    assert_none_hit("first build of team/b over gRPC", &sample.build(&server.url(), &other));
+    sample.forget();
+    let http = format!("http://{}/team/b/", server.address());
+    assert_all_hit("team/b over HTTP", &sample.build(&http, &[]));
+}
+
+#[test]
 fn a_build_goes_on_when_the_cache_is_down() {
     let mut server = Server::start(&[]);
     let url = server.url();

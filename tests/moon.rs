@@ -119,10 +119,12 @@ impl Workspace {
 }
 
 fn settings(url: &str, instance: &str) -> String {
+    let (api, compression) = if url.starts_with("http") { ("http", "none") } else { ("grpc", "zstd") };
     format!(
         "projects: ['library', 'notes', 'program']\n\
          telemetry: false\n\
-         remote:\n  host: '{url}'\n  cache:\n    compression: 'zstd'\n    instanceName: '{instance}'\n"
+         remote:\n  host: '{url}'\n  api: '{api}'\n  \
+         cache:\n    compression: '{compression}'\n    instanceName: '{instance}'\n"
     )
 }
 
@@ -160,9 +162,8 @@ fn show(what: &str, workspace: &Workspace, run: &Run) {
     say(format!("{what}: {:?}; moon says: {}", workspace.report(), run.line_with("Tasks:").trim()));
 }
 
-fn cold_then_warm(instance: &str) {
-    let server = Server::start(&[]);
-    let workspace = Workspace::new(&server.url(), instance);
+fn cold_then_warm(url: &str, instance: &str) {
+    let workspace = Workspace::new(url, instance);
     show("cold", &workspace, &workspace.run());
     assert_eq!(workspace.report(), statuses(["passed"; 3]));
     let outputs = workspace.outputs();
@@ -189,12 +190,20 @@ fn cold_then_warm(instance: &str) {
 
 #[test]
 fn a_second_run_is_served_over_grpc_with_zstd() {
-    cold_then_warm("moon-outputs");
+    let server = Server::start(&[]);
+    cold_then_warm(&server.url(), "moon-outputs");
 }
 
 #[test]
 fn an_empty_instance_name_whose_resource_names_start_with_a_slash_is_served_too() {
-    cold_then_warm("");
+    let server = Server::start(&[]);
+    cold_then_warm(&server.url(), "");
+}
+
+#[test]
+fn a_second_run_is_served_over_http_whose_action_results_are_json() {
+    let server = Server::start(&[]);
+    cold_then_warm(&format!("http://{}", server.address()), "moon-outputs");
 }
 
 #[test]

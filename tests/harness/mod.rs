@@ -3,6 +3,7 @@
 
 mod client;
 mod data;
+pub mod http;
 mod server;
 pub mod tool;
 

@@ -4,9 +4,9 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cache_types::{ByteRange, Digest};
+use cache_types::{ByteRange, Digest, Hash};
 use parking_lot::Mutex;
-use store::{BlobBody, BlobStore, RecordKey, RecordStore, StoreError};
+use store::{BlobBody, BlobStore, RecordKey, RecordStore, SizeLookup, StoreError};
 
 use crate::clock::{Clock, SystemClock};
 use crate::committer::Committer;
@@ -149,5 +149,13 @@ impl RecordStore for Embedded {
 
     async fn remove(&self, key: &RecordKey) -> Result<(), StoreError> {
         self.inner.engine.remove_record(key).await
+    }
+}
+
+#[async_trait]
+impl SizeLookup for Embedded {
+    async fn digest_of(&self, hash: &Hash) -> Result<Option<Digest>, StoreError> {
+        let (engine, hash) = (Arc::clone(&self.inner.engine), *hash);
+        blocking(move || engine.digest_of(&hash)).await
     }
 }

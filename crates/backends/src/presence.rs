@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use cache_types::Digest;
+use cache_types::{Digest, Hash};
 use foldhash::fast::RandomState;
 use store::StoreError;
 
@@ -100,6 +100,16 @@ impl Engine {
         let here = look.presence(digests, 0)?;
         self.promise_found(look, seen);
         Ok(here)
+    }
+
+    /// The digest under which a hash is stored, promised to nobody. Blocks.
+    pub(crate) fn digest_of(&self, hash: &Hash) -> Result<Option<Digest>, StoreError> {
+        if *hash == hash.function().empty_hash() {
+            return Ok(Some(Digest::empty(hash.function())));
+        }
+        let row = self.index.blob(&Key::blob(hash))?;
+        // What was stored was stored under a digest, so its size fits one.
+        Ok(row.and_then(|row| Digest::new(*hash, row.size_bytes).ok()))
     }
 
     /// The row of a blob that is here, promised from now on. Blocks.

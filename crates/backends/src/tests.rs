@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest, DigestFunction};
-use store::{BlobStore, RecordKey, RecordKind, RecordStore, StoreError, conformance};
+use store::{BlobStore, RecordKey, RecordKind, RecordStore, SizeLookup, StoreError, conformance};
 
 use crate::{Clock, Durability, Embedded, Settings};
 
@@ -128,4 +128,19 @@ async fn a_blob_larger_than_the_store_is_refused_at_once() {
     let body = store::BlobBody::from_stream(futures::stream::pending());
     let refused = store.write(digest, body).await;
     assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hash_alone_finds_the_size_of_what_is_here() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    for (function, len) in [(DigestFunction::Sha256, 10), (DigestFunction::Blake3, 100_000), (DigestFunction::Sha1, 0)]
+    {
+        let data = noise(7, len);
+        let digest = Digest::of(function, &data);
+        let before = store.digest_of(digest.hash()).await.expect("answers");
+        assert_eq!(before, digest.is_empty().then_some(digest));
+        store.write(digest, data.into()).await.expect("stored");
+        assert_eq!(store.digest_of(digest.hash()).await.expect("answers"), Some(digest));
+    }
 }

@@ -3,18 +3,21 @@
 mod completeness;
 mod get;
 mod inline;
+mod stored;
 mod update;
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use cache_types::{Digest, InstanceName};
-use store::{RecordKey, RecordKind};
+use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use crate::core::Core;
 use crate::proto::re::GetActionResultRequest;
 use crate::wire::{UpdateActionResultRequest, raw};
+
+pub(crate) use get::find;
+pub(crate) use stored::ActionName;
+pub(crate) use update::{put, remove};
 
 /// The ActionCache service. Results pass as the bytes they are stored as.
 pub(crate) struct ActionCache(pub(crate) Arc<Core>);
@@ -31,17 +34,6 @@ impl raw::action_cache_server::ActionCache for ActionCache {
     ) -> Result<Response<Bytes>, Status> {
         update::update(&self.0, request.into_inner()).await.map(Response::new)
     }
-}
-
-/// The key of an action result: function, hash and size of the action, then the instance. Spec: R-017.
-fn key(instance: &InstanceName, action: &Digest) -> RecordKey {
-    // The function's number tells the length of the hash, so no two keys are written alike.
-    let mut key = BytesMut::new();
-    key.put_u8(action.function().number());
-    key.put_slice(action.hash().as_bytes());
-    key.put_u64(action.size_bytes());
-    key.put_slice(instance.as_str().as_bytes());
-    RecordKey { kind: RecordKind::ActionResult, key: key.freeze() }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod convert;
 mod core;
 mod directories;
 mod health;
+mod http;
 mod limits;
 mod oversize;
 pub mod proto;

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use store::{BlobStore, RecordStore};
+use axum::extract::Request;
+use store::{BlobStore, RecordStore, SizeLookup};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -15,6 +16,7 @@ use crate::capabilities::Capabilities;
 use crate::cas::Cas;
 use crate::core::Core;
 use crate::health::Health;
+use crate::http::Http;
 use crate::limits::MAX_INBOUND_BYTES;
 use crate::oversize;
 use crate::proto;
@@ -30,6 +32,7 @@ use crate::wire::raw::content_addressable_storage_server::ContentAddressableStor
 #[derive(Clone)]
 pub struct Service {
     core: Arc<Core>,
+    http: Option<Arc<Http>>,
     health: Arc<watch::Sender<ServingStatus>>,
 }
 
@@ -38,8 +41,15 @@ impl Service {
     pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
         Self {
             core: Arc::new(Core { blobs, records, settings }),
+            http: None,
             health: Arc::new(watch::Sender::new(ServingStatus::Serving)),
         }
+    }
+
+    /// Offers the HTTP caches too, on the same listeners, which have to accept HTTP/1.1 then.
+    pub fn with_http(mut self, lookup: Arc<dyn SizeLookup>) -> Self {
+        self.http = Some(Arc::new(Http::new(self.core.clone(), lookup)));
+        self
     }
 
     /// All services, ready to be served on any number of listeners.
@@ -53,10 +63,12 @@ impl Service {
             .add_service(bytestream.max_decoding_message_size(MAX_INBOUND_BYTES))
             .add_service(action_cache.max_decoding_message_size(MAX_INBOUND_BYTES))
             .add_service(HealthServer::new(Health::new(self.health.subscribe())));
-        let router = with_reflection(routes)
-            .into_axum_router()
-            .layer(MapResponseLayer::new(oversize::as_resource_exhausted))
-            .layer(RequestSpans);
+        let mut router = with_reflection(routes).into_axum_router();
+        if let Some(http) = &self.http {
+            let http = http.clone();
+            router = router.fallback(|request: Request| async move { http.serve(request).await });
+        }
+        let router = router.layer(MapResponseLayer::new(oversize::as_resource_exhausted)).layer(RequestSpans);
         Routes::from(router).prepare()
     }
 

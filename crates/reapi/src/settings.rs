@@ -1,4 +1,5 @@
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cache_types::DigestFunction;
@@ -30,6 +31,10 @@ pub struct Settings {
     pub no_progress: Duration,
     /// The priorities an action result may be given. Spec: R-022, field 3; R-136.
     pub priorities: RangeInclusive<i32>,
+    /// The folder for what is uploaded over HTTP and of unknown size or hash, in files without names.
+    pub uploads: PathBuf,
+    /// The most bytes in such files at any time; what finds no room is refused.
+    pub max_uploads_bytes: u64,
 }
 
 impl Default for Settings {
@@ -41,6 +46,8 @@ impl Default for Settings {
             require_action_in_cas: false,
             no_progress: Duration::from_secs(60),
             priorities: 0..=0,
+            uploads: std::env::temp_dir(),
+            max_uploads_bytes: 4 << 30,
         }
     }
 }

@@ -5,6 +5,9 @@ use backends::Embedded;
 
 use crate::{Config, Durability};
 
+/// Uploads over HTTP whose digest is not known yet may take this share of the size of the store beside it.
+const UPLOADS_SHARE: u64 = 8;
+
 /// The store and the services over it.
 pub(crate) struct Assembly {
     pub(crate) store: Arc<Embedded>,
@@ -25,6 +28,11 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     let store =
         Embedded::open(settings).with_context(|| format!("cannot open the store in {}", config.data.display()))?;
     let store = Arc::new(store);
-    let service = reapi::Service::new(store.clone(), store.clone(), reapi::Settings::default());
+    let settings = reapi::Settings {
+        uploads: config.data.clone(),
+        max_uploads_bytes: config.max_size_bytes / UPLOADS_SHARE,
+        ..reapi::Settings::default()
+    };
+    let service = reapi::Service::new(store.clone(), store.clone(), settings).with_http(store.clone());
     Ok(Assembly { store, service })
 }

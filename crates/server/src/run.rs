@@ -80,6 +80,7 @@ fn announce(config: &Config, bound: &[Bound]) -> anyhow::Result<()> {
 
 async fn serve(bound: Bound, routes: Routes, stop: Stop) -> anyhow::Result<()> {
     let router = Server::builder()
+        .accept_http1(true)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

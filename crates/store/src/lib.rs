@@ -6,6 +6,7 @@ mod chunker;
 mod error;
 mod memory;
 mod record_store;
+mod size_lookup;
 mod verifying;
 
 #[cfg(feature = "testkit")]
@@ -21,4 +22,5 @@ pub use error::{BodyError, StoreError};
 pub use faulty::{Fault, Faulty};
 pub use memory::MemoryStore;
 pub use record_store::{RecordKey, RecordKind, RecordStore};
+pub use size_lookup::SizeLookup;
 pub use verifying::Verifying;

@@ -7,7 +7,7 @@ use cache_types::{ByteRange, Digest, Hash, Hasher};
 use futures::StreamExt;
 use parking_lot::RwLock;
 
-use crate::{BlobBody, BlobStore, Chunker, MAX_CHUNK_BYTES, RecordKey, RecordStore, StoreError};
+use crate::{BlobBody, BlobStore, Chunker, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup, StoreError};
 
 /// A store in memory, unbounded: for tests, and as the plainest statement of what the traits mean.
 #[derive(Default)]
@@ -162,5 +162,34 @@ impl RecordStore for MemoryStore {
     async fn remove(&self, key: &RecordKey) -> Result<(), StoreError> {
         self.records.write().remove(key);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl SizeLookup for MemoryStore {
+    async fn digest_of(&self, hash: &Hash) -> Result<Option<Digest>, StoreError> {
+        if *hash == hash.function().empty_hash() {
+            return Ok(Some(Digest::empty(hash.function())));
+        }
+        // What was stored was stored under a digest, so its size fits one.
+        Ok(self.blobs.read().get(hash).and_then(|stored| Digest::new(*hash, stored.size_bytes).ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cache_types::DigestFunction;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hash_alone_finds_the_size_of_what_is_here() {
+        let store = MemoryStore::default();
+        let digest = Digest::of(DigestFunction::Blake3, b"text");
+        assert_eq!(store.digest_of(digest.hash()).await.expect("answers"), None);
+        store.write(digest, Bytes::from_static(b"text").into()).await.expect("stored");
+        assert_eq!(store.digest_of(digest.hash()).await.expect("answers"), Some(digest));
+        let empty = Digest::empty(DigestFunction::Sha1);
+        assert_eq!(store.digest_of(empty.hash()).await.expect("answers"), Some(empty));
     }
 }

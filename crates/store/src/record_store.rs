@@ -9,6 +9,9 @@ use crate::StoreError;
 pub enum RecordKind {
     /// An encoded action result; the key is instance, function and action digest.
     ActionResult = 1,
+    /// A value of an HTTP cache: the digest of its bytes and the headers kept with it; the key is the route and the
+    /// client's own key.
+    HttpValue = 2,
 }
 
 /// The key of a record.

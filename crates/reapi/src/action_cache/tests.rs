@@ -1,7 +1,7 @@
-use cache_types::DigestFunction;
+use cache_types::{Digest, DigestFunction, InstanceName};
 use proptest::prelude::*;
 use prost::Message;
-use store::{BlobStore, MemoryStore, RecordStore};
+use store::{BlobStore, MemoryStore, RecordKey, RecordStore};
 use tonic::Code;
 
 use super::*;
@@ -55,8 +55,12 @@ impl Fixture {
         Ok(re::ActionResult::decode(encoded).expect("an ActionResult"))
     }
 
+    fn name(&self) -> ActionName {
+        ActionName::of(InstanceName::default(), &self.action)
+    }
+
     fn key(&self) -> RecordKey {
-        key(&InstanceName::default(), &self.action)
+        self.name().key()
     }
 }
 
@@ -153,7 +157,7 @@ async fn what_is_malformed_is_dropped() {
     let bad_tree = with_directory(Some(&text), None);
     let bad_root = with_directory(None, Some(&text));
     for record in [vec![0xff; 9], bad_path.encode_to_vec(), bad_tree.encode_to_vec(), bad_root.encode_to_vec()] {
-        fixture.store.put(fixture.key(), record.into()).await.expect("stored");
+        fixture.store.put(fixture.key(), fixture.name().record(&record)).await.expect("stored");
         assert_eq!(fixture.get().await, Err(Code::NotFound));
         assert_eq!(fixture.store.get(&fixture.key()).await.expect("answers"), None);
     }
@@ -302,7 +306,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let fixture = Fixture::new(Settings::default());
-            fixture.store.put(fixture.key(), bytes.clone().into()).await.expect("stored");
+            fixture.store.put(fixture.key(), fixture.name().record(&bytes)).await.expect("stored");
             assert!(matches!(fixture.get().await, Ok(_) | Err(Code::NotFound)));
             let updated = fixture.update_bytes(bytes).await.map_err(|status| status.code());
             assert!(matches!(updated, Ok(_) | Err(Code::InvalidArgument)));

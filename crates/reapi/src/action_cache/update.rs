@@ -3,7 +3,7 @@ use cache_types::{Digest, DigestFunction};
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::{completeness, key};
+use super::{ActionName, completeness};
 use crate::convert::{self, DigestReader, Invalid};
 use crate::core::Core;
 use crate::limits::MAX_OUTBOUND_BYTES;
@@ -27,14 +27,21 @@ pub(super) async fn update(core: &Core, request: UpdateActionResultRequest) -> R
     let action = reader.required(request.action_digest.as_ref(), "action_digest")?;
     check_priority(core, request.results_cache_policy.as_ref())?;
     let sent = request.action_result.ok_or(Invalid::Absent("action_result"))?;
+    put(core, &ActionName::of(instance, &action), sent).await
+}
+
+/// Stores an encoded result under a name whose parts were checked; gives it as stored.
+pub(crate) async fn put(core: &Core, name: &ActionName, sent: Bytes) -> Result<Bytes, Status> {
+    let function = name.hash.function();
+    let mut reader = DigestReader::of(function);
     let decoded = re::ActionResult::decode(sent.clone()).map_err(validate::ActionResultError::Malformed);
     let mut result = decoded.map_err(|error| status::bad_action_result(&error))?;
     validate::check(&result, &mut reader).map_err(|error| status::bad_action_result(&error))?;
     if core.settings.require_action_in_cas {
-        check_action(core, &action).await?;
+        check_action(core, name).await?;
     }
 
-    let moved = move_inlined(core, &mut result, action.function()).await?;
+    let moved = move_inlined(core, &mut result, function).await?;
     let stored = encode(result.clone(), sent, moved);
     if stored.len() >= MAX_OUTBOUND_BYTES {
         return Err(status::invalid("an action result is below 4 MiB"));
@@ -42,9 +49,14 @@ pub(super) async fn update(core: &Core, request: UpdateActionResultRequest) -> R
     // What it names is asked for first, so that no blob of it goes before the record. What is not here is no fault:
     // each read of the record checks. Spec: R-132.
     let named = validate::check(&result, &mut reader).map_err(|error| status::bad_action_result(&error))?;
-    completeness::check(core, named, action.function()).await?;
-    core.records.put(key(&instance, &action), stored.clone()).await.map_err(status::from_store)?;
+    completeness::check(core, named, function).await?;
+    core.records.put(name.key(), name.record(&stored)).await.map_err(status::from_store)?;
     Ok(stored)
+}
+
+/// Drops the result of an action, if there is one.
+pub(crate) async fn remove(core: &Core, name: &ActionName) -> Result<(), Status> {
+    core.records.remove(&name.key()).await.map_err(status::from_store)
 }
 
 /// Refuses a priority that is not advertised. Spec: R-136.
@@ -58,7 +70,9 @@ fn check_priority(core: &Core, policy: Option<&re::ResultsCachePolicy>) -> Resul
 }
 
 /// Refuses a result whose action or command is not in the CAS. Spec: R-131.
-async fn check_action(core: &Core, action: &Digest) -> Result<(), Status> {
+async fn check_action(core: &Core, name: &ActionName) -> Result<(), Status> {
+    let action = name.size_bytes.and_then(|size_bytes| Digest::new(name.hash, size_bytes).ok());
+    let action = &action.ok_or_else(|| Status::failed_precondition("the action is not in the CAS"))?;
     let absent = |what: &str, digest: &Digest| status::missing(Code::FailedPrecondition, what, &[*digest]);
     let encoded = core.whole(action, MAX_ACTION_BYTES).await?;
     let encoded = encoded.ok_or_else(|| absent("the action is not in the CAS", action))?;
