@@ -112,12 +112,10 @@ async fn it_conforms_when_acknowledgements_survive_the_end_of_the_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_store_conforms_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let lease = Duration::ZERO;
-    let store = Embedded::open(Settings { lease, ..settings(folder.path(), 256 * MIB) }).expect("opened");
-    for seed in 0..2 {
-        conformance::blob_store(&store, seed).await;
-        conformance::record_store(&store, seed).await;
-    }
+    let store = Embedded::open(settings(folder.path(), 256 * MIB)).expect("opened");
+    conformance::blob_store(&store, 0).await;
+    conformance::record_store(&store, 0).await;
+    assert_eq!(store.stats().evicted_blobs, 0, "the suite fits, so nothing of it goes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
