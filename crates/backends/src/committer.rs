@@ -31,7 +31,8 @@ struct Waiter {
 
 impl Committer {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        let mut packs = PackWriter::new(engine.dir.packs(), engine.space.sizing.pack, engine.sync);
+        let mut packs =
+            PackWriter::new(engine.dir.packs(), engine.space.sizing.pack, engine.sync, Arc::clone(&engine.uncommitted));
         reopen_last_pack(&engine, &mut packs);
         Self { engine, packs, flushed_at: Instant::now() }
     }

@@ -298,6 +298,11 @@ impl<'a> Group<'a> {
             self.engine.oldest.lower(life);
         }
         batch.write(sync)?;
+        let mut uncommitted = self.engine.uncommitted.lock();
+        for pack in flushed {
+            uncommitted.remove(&pack.segment);
+        }
+        drop(uncommitted);
         self.apply();
         Ok(())
     }

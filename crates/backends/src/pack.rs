@@ -15,6 +15,7 @@
 //!
 //! The index points at the frame; the header lets a compaction walk a pack, also past damage.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
+use parking_lot::Mutex;
 use ulid::Ulid;
 
 use crate::data_dir::sync_folder;
@@ -106,6 +108,8 @@ pub(crate) struct PackWriter {
     folder: PathBuf,
     full_at: u64,
     sync: bool,
+    /// Where a new pack is noted before its file is there, until its row is: so that the sweep leaves it alone.
+    uncommitted: Arc<Mutex<HashSet<Ulid>>>,
     /// The last one takes records; those before it filled up in this group.
     open: Vec<OpenPack>,
 }
@@ -129,8 +133,8 @@ pub(crate) struct FlushedPack {
 }
 
 impl PackWriter {
-    pub(crate) fn new(folder: PathBuf, full_at: u64, sync: bool) -> Self {
-        Self { folder, full_at, sync, open: Vec::new() }
+    pub(crate) fn new(folder: PathBuf, full_at: u64, sync: bool, uncommitted: Arc<Mutex<HashSet<Ulid>>>) -> Self {
+        Self { folder, full_at, sync, uncommitted, open: Vec::new() }
     }
 
     /// Goes on with a pack that an orderly stop left open.
@@ -166,6 +170,7 @@ impl PackWriter {
     fn open_next(&mut self) -> Result<(), Failure> {
         let segment = Ulid::generate();
         let path = pack_path(&self.folder, segment);
+        self.uncommitted.lock().insert(segment);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         self.open.push(OpenPack { segment, file: Arc::new(file), len: 0, staged: Vec::new(), is_new: true });
         Ok(())
@@ -353,7 +358,7 @@ mod tests {
     #[test]
     fn a_walk_goes_past_a_damaged_record() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut writer = PackWriter::new(folder.path().to_owned(), 1 << 20, false);
+        let mut writer = PackWriter::new(folder.path().to_owned(), 1 << 20, false, Arc::default());
         let codec = Codec::default();
         let mut places = Vec::new();
         for byte in 0..10u8 {

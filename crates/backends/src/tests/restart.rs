@@ -110,3 +110,28 @@ async fn an_upload_that_is_dropped_leaves_nothing() {
     assert_eq!(store.stats().reserved_bytes, 0);
     assert!(!is_here(&store, &digest).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_beside_writers_leaves_new_packs_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // A small store has small packs, so many are begun.
+    let small = settings(folder.path(), 64 * MIB);
+    let store = Embedded::open(small.clone()).expect("opened");
+    let engine = store.engine().clone();
+    let sweeping = tokio::task::spawn_blocking(move || {
+        while !engine.stopping.load(std::sync::atomic::Ordering::Acquire) {
+            crate::sweep::sweep(&engine);
+        }
+    });
+    let mut digests = Vec::new();
+    for seed in 0..300 {
+        digests.push(put(&store, &noise(seed, 100_000)).await);
+    }
+    store.close();
+    sweeping.await.expect("the sweep");
+    drop(store);
+    let store = Embedded::open(small).expect("opened again");
+    for (seed, digest) in digests.iter().enumerate() {
+        assert!(get(&store, digest).await == Some(noise(seed as u64, 100_000)), "blob {seed} is lost");
+    }
+}
