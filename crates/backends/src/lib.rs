@@ -36,6 +36,7 @@ mod presence;
 mod promised;
 mod reader;
 mod records;
+mod removals;
 mod row;
 mod settings;
 mod space;

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::index::Index;
 use crate::key::{Class, Key};
-use crate::promised::Moment;
+use crate::removals::Moment;
 use crate::row::{BlobRow, Life, Place, Queue};
 use crate::touches::Touch;
 
@@ -133,7 +133,7 @@ impl Engine {
     }
 
     /// The time that a promise made now is dated with.
-    fn period(&self) -> u64 {
+    pub(crate) fn period(&self) -> u64 {
         self.ages.life(Class::Blob, Queue::Leased, self.now()).time_ms
     }
 

@@ -5,6 +5,7 @@ use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use crate::key::Key;
+use crate::removals::{Moment, Removals};
 
 /// So many promises are known at once; what comes beyond is looked up in the index each time. About 90 bytes each.
 const MAX_KNOWN: usize = 256 * 1024;
@@ -12,8 +13,8 @@ const MAX_KNOWN: usize = 256 * 1024;
 /// Blobs that were found and promised in the present period of the lease, so that the next question for them needs neither
 /// index nor touch.
 ///
-/// An entry exists only while its row does: whoever looked at the index hands in the moment before that look, and
-/// whatever drops rows moves it on. Chunk lists are not among them, since their chunks can be dropped without them.
+/// An entry exists only while its row does; see [`Removals`]. Chunk lists are not among them, since their chunks can be
+/// dropped without them.
 #[derive(Default)]
 pub(crate) struct Promised {
     state: RwLock<State>,
@@ -21,19 +22,15 @@ pub(crate) struct Promised {
 
 #[derive(Default)]
 struct State {
-    moment: u64,
+    removals: Removals,
     period: u64,
     /// Hash → size in bytes.
     known: HashMap<Hash, u64, RandomState>,
 }
 
-/// A moment between two removals.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moment(u64);
-
 impl Promised {
     pub(crate) fn moment(&self) -> Moment {
-        Moment(self.state.read().moment)
+        self.state.read().removals.moment()
     }
 
     /// Those of `digests` that are not known to be promised in this period.
@@ -48,7 +45,7 @@ impl Promised {
     /// Notes blobs whose rows were read after `seen` and that are promised for this period.
     pub(crate) fn note(&self, digests: impl IntoIterator<Item = Digest>, period: u64, seen: Moment) {
         let mut state = self.state.write();
-        if state.moment != seen.0 || state.period > period {
+        if state.removals.any_since(seen) || state.period > period {
             return;
         }
         if state.period < period {
@@ -70,7 +67,7 @@ impl Promised {
             return;
         }
         let mut state = self.state.write();
-        state.moment += 1;
+        state.removals.note();
         for hash in hashes {
             state.known.remove(&hash);
         }

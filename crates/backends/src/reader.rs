@@ -12,7 +12,7 @@ use crate::blob_file::{FileReader, ReadFailure};
 use crate::engine::Engine;
 use crate::failure::{Failure, LEVEL, blocking, joined};
 use crate::frame::FRAME_BYTES;
-use crate::hot::Epoch;
+use crate::hot::Seen;
 use crate::key::Key;
 use crate::op::{Change, Why};
 use crate::pack::read_frame;
@@ -32,7 +32,7 @@ struct Found {
     digest: Digest,
     key: Key,
     row: BlobRow,
-    seen: Epoch,
+    seen: Seen,
 }
 
 impl Engine {
@@ -67,16 +67,16 @@ impl Engine {
     fn hot_blob(&self, digest: &Digest) -> Option<Bytes> {
         let key = Key::blob(digest.hash());
         let _gate = self.gate.read();
-        let bytes = self.hot.get(&key).filter(|bytes| bytes.len() as u64 == digest.size_bytes())?;
-        if !self.unknown(&[*digest]).is_empty() {
+        let hit = self.hot.get(&key, self.period())?;
+        if hit.is_first {
             self.touch([(key, Touch::Promised)]);
         }
-        Some(bytes)
+        Some(hit.bytes).filter(|bytes| bytes.len() as u64 == digest.size_bytes())
     }
 
     fn find(&self, digest: &Digest) -> Result<Option<Found>, StoreError> {
         let key = Key::blob(digest.hash());
-        let seen = self.hot.epoch();
+        let seen = self.hot.before(self.period());
         let row = self.promise_row(digest, &key)?;
         Ok(row.map(|row| Found { digest: *digest, key, row, seen }))
     }

@@ -24,14 +24,16 @@ impl Engine {
 
     fn hot_record(&self, key: &Key) -> Option<Bytes> {
         let _gate = self.gate.read();
-        let value = self.hot.get(key)?;
-        self.touch([(key.clone(), Touch::Promised)]);
-        Some(value)
+        let hit = self.hot.get(key, self.period())?;
+        if hit.is_first {
+            self.touch([(key.clone(), Touch::Promised)]);
+        }
+        Some(hit.bytes)
     }
 
     /// The record from the index, promised. Blocks.
     fn find_record(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        let seen = self.hot.epoch();
+        let seen = self.hot.before(self.period());
         let row = {
             let _gate = self.gate.read();
             let row = self.index.record(key)?;
