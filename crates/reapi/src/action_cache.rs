@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::core::Core;
 use crate::proto::re::GetActionResultRequest;
+use crate::request_metadata::Requester;
 use crate::wire::{UpdateActionResultRequest, raw};
 
 pub(crate) use get::find;
@@ -25,7 +26,8 @@ pub(crate) struct ActionCache(pub(crate) Arc<Core>);
 #[tonic::async_trait]
 impl raw::action_cache_server::ActionCache for ActionCache {
     async fn get_action_result(&self, request: Request<GetActionResultRequest>) -> Result<Response<Bytes>, Status> {
-        get::get(&self.0, request.into_inner()).await.map(Response::new)
+        let requester = Requester::of(request.metadata().as_ref());
+        get::get(&self.0, &requester, request.into_inner()).await.map(Response::new)
     }
 
     async fn update_action_result(

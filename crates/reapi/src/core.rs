@@ -5,6 +5,7 @@ use cache_types::{ByteRange, Digest};
 use store::{BlobStore, RecordStore, StoreError};
 use tonic::Status;
 
+use crate::observer::Observer;
 use crate::{Settings, status};
 
 /// What all services share.
@@ -12,9 +13,14 @@ pub(crate) struct Core {
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) settings: Settings,
+    pub(crate) observer: Arc<Observer>,
 }
 
 impl Core {
+    pub(crate) fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
+        Self { blobs, records, settings, observer: Arc::default() }
+    }
+
     /// Whether the blob is here; keeps it for the lease time if so.
     pub(crate) async fn has(&self, digest: &Digest) -> Result<bool, Status> {
         Ok(self.blobs.find_missing(&[*digest]).await.map_err(status::from_store)?.is_empty())

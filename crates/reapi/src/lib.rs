@@ -13,6 +13,7 @@ mod directories;
 mod health;
 mod http;
 mod limits;
+pub mod observer;
 mod oversize;
 pub mod proto;
 mod request_metadata;

@@ -1,12 +1,15 @@
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, Request};
+use bytes::Bytes;
+use cache_types::InstanceName;
+use data_encoding::BASE64_NOPAD;
+use http::{HeaderMap, Request, header};
 use prost::Message;
-use tonic::metadata::MetadataMap;
 use tower::{Layer, Service};
 use tracing::instrument::{Instrument, Instrumented};
 use tracing::{Level, Span, field};
 
+use crate::observer::Asker;
 use crate::proto::re::RequestMetadata;
 
 /// The keys that carry the metadata, today's and an old one. Spec.
@@ -58,7 +61,7 @@ fn span(path: &str, headers: &HeaderMap) -> Span {
         mnemonic = field::Empty,
         target_id = field::Empty
     );
-    if let Some(metadata) = read(headers) {
+    if let Some(metadata) = read::<RequestMetadata>(headers) {
         if let Some(tool) = &metadata.tool_details {
             span.record("tool", format!("{} {}", tool.tool_name, tool.tool_version));
         }
@@ -71,16 +74,57 @@ fn span(path: &str, headers: &HeaderMap) -> Span {
 }
 
 /// The metadata of a request; `None` when there is none or it is broken, which must not fail the call. Spec: R-155.
-fn read(headers: &HeaderMap) -> Option<RequestMetadata> {
-    let key = KEYS.into_iter().find(|key| headers.contains_key(*key))?;
-    let metadata = MetadataMap::from_headers(headers.clone());
-    let bytes = metadata.get_bin(key)?.to_bytes().ok()?;
-    RequestMetadata::decode(bytes).ok()
+fn read<M: Message + Default>(headers: &HeaderMap) -> Option<M> {
+    let sent = KEYS.into_iter().find_map(|key| headers.get(key))?.as_bytes();
+    let unpadded = sent.strip_suffix(b"==").or_else(|| sent.strip_suffix(b"=")).unwrap_or(sent);
+    M::decode(Bytes::from(BASE64_NOPAD.decode(unpadded).ok()?)).ok()
+}
+
+/// The parts of the metadata that are counted by. What is not read costs no copy.
+#[derive(Clone, PartialEq, Message)]
+struct Counted {
+    #[prost(message, optional, tag = "1")]
+    tool_details: Option<Tool>,
+    #[prost(bytes = "bytes", tag = "5")]
+    action_mnemonic: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Tool {
+    #[prost(bytes = "bytes", tag = "1")]
+    tool_name: Bytes,
+}
+
+/// The program behind a request and what it is about, as far as it says so. For counting only, never for access.
+#[derive(Debug, Default)]
+pub(crate) struct Requester {
+    tool: Bytes,
+    mnemonic: Bytes,
+}
+
+impl Requester {
+    /// Reads the metadata; a request of HTTP without any has the product that its `User-Agent` names.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        if let Some(Counted { tool_details, action_mnemonic }) = read(headers) {
+            return Self { tool: tool_details.unwrap_or_default().tool_name, mnemonic: action_mnemonic };
+        }
+        let agent = headers.get(header::USER_AGENT).map(|agent| agent.as_bytes()).unwrap_or_default();
+        let product = agent.split(|byte| matches!(byte, b'/' | b' ')).next().unwrap_or_default();
+        Self { tool: Bytes::copy_from_slice(product), mnemonic: Bytes::new() }
+    }
+
+    /// The same with the instance that was asked.
+    pub(crate) fn asker<'a>(&'a self, instance: &'a InstanceName) -> Asker<'a> {
+        let text = |bytes: &'a Bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        Asker { instance: instance.as_str(), tool: text(&self.tool), mnemonic: text(&self.mnemonic) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tonic::metadata::MetadataValue;
+    use tonic::metadata::{MetadataMap, MetadataValue};
+
+    use crate::proto::re::ToolDetails;
 
     use super::*;
 
@@ -90,13 +134,36 @@ mod tests {
         for key in KEYS {
             let mut metadata = MetadataMap::new();
             metadata.insert_bin(key, MetadataValue::from_bytes(&sent.encode_to_vec()));
-            assert_eq!(read(&metadata.into_headers()), Some(sent.clone()));
+            assert_eq!(read(&metadata.clone().into_headers()), Some(sent.clone()));
             for broken in ["!!", "AAAA", "/////w=="] {
                 let mut headers = HeaderMap::new();
                 headers.insert(key, broken.parse().expect("a header"));
-                assert_eq!(read(&headers), None, "{broken}");
+                assert_eq!(read::<RequestMetadata>(&headers), None, "{broken}");
             }
         }
-        assert_eq!(read(&HeaderMap::new()), None);
+        assert_eq!(read::<RequestMetadata>(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_requester_is_read_from_the_metadata_or_the_user_agent() {
+        let team = InstanceName::parse("team").expect("a name");
+        for length in 0..4 {
+            let tool = ToolDetails { tool_name: "bazel".to_owned(), tool_version: "9.1".to_owned() };
+            let sent = RequestMetadata {
+                tool_details: Some(tool),
+                action_id: "a".repeat(length),
+                action_mnemonic: "Javac".to_owned(),
+                ..Default::default()
+            };
+            let mut metadata = MetadataMap::new();
+            metadata.insert_bin(KEYS[0], MetadataValue::from_bytes(&sent.encode_to_vec()));
+            let requester = Requester::of(&metadata.into_headers());
+            let expected = Asker { instance: "team", tool: "bazel", mnemonic: "Javac" };
+            assert_eq!(requester.asker(&team), expected);
+        }
+        let mut headers = HeaderMap::new();
+        assert_eq!(Requester::of(&headers).asker(&team).tool, "");
+        headers.insert(header::USER_AGENT, "sccache/0.16 (x)".parse().expect("a header"));
+        assert_eq!(Requester::of(&headers).asker(&team).tool, "sccache");
     }
 }

@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::health::Health;
 use crate::http::Http;
 use crate::limits::MAX_INBOUND_BYTES;
+use crate::observer::{Observer, Observing};
 use crate::oversize;
 use crate::proto;
 use crate::proto::bytestream::byte_stream_server::ByteStreamServer;
@@ -40,7 +41,7 @@ impl Service {
     /// The services over a store.
     pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
         Self {
-            core: Arc::new(Core { blobs, records, settings }),
+            core: Arc::new(Core::new(blobs, records, settings)),
             http: None,
             health: Arc::new(watch::Sender::new(ServingStatus::Serving)),
         }
@@ -50,6 +51,11 @@ impl Service {
     pub fn with_http(mut self, lookup: Arc<dyn SizeLookup>) -> Self {
         self.http = Some(Arc::new(Http::new(self.core.clone(), lookup)));
         self
+    }
+
+    /// What the services count.
+    pub fn observer(&self) -> &Arc<Observer> {
+        &self.core.observer
     }
 
     /// All services, ready to be served on any number of listeners.
@@ -69,6 +75,7 @@ impl Service {
             router = router.fallback(|request: Request| async move { http.serve(request).await });
         }
         let router = router.layer(MapResponseLayer::new(oversize::as_resource_exhausted)).layer(RequestSpans);
+        let router = router.layer(Observing(core.observer.clone()));
         Routes::from(router).prepare()
     }
 

@@ -8,43 +8,53 @@ use super::inline;
 use super::stored::{ActionName, Found};
 use crate::convert::{self, DigestReader};
 use crate::core::Core;
+use crate::observer::{Miss, Outcome};
 use crate::proto::re;
+use crate::request_metadata::Requester;
 use crate::validate::Named;
 use crate::{status, validate};
 
 /// The result of an action, when all that it stands for is here. Spec.
-pub(super) async fn get(core: &Core, request: re::GetActionResultRequest) -> Result<Bytes, Status> {
+pub(super) async fn get(
+    core: &Core,
+    requester: &Requester,
+    request: re::GetActionResultRequest,
+) -> Result<Bytes, Status> {
     let instance = convert::instance(&request.instance_name)?;
     let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
     let action = reader.required(request.action_digest.as_ref(), "action_digest")?;
-    let found = find(core, &ActionName::of(instance, &action)).await?;
-    let (result, encoded) = found.ok_or_else(|| Status::not_found(format!("no result of action {action} is here")))?;
+    let name = ActionName::of(instance, &action);
+    let found = find(core, &name).await?;
+    let outcome = found.as_ref().map_or_else(|miss| Outcome::Miss(*miss), |_| Outcome::Hit);
+    core.observer.actions().count(requester.asker(&name.instance), outcome);
+    let found = found.map_err(|_miss| Status::not_found(format!("no result of action {action} is here")));
+    let (result, encoded) = found?;
     inline::inline(core, &request, result, encoded).await
 }
 
-/// The result under a name, decoded and as it is stored, when all that it stands for is here; what is malformed is
-/// dropped.
-pub(crate) async fn find(core: &Core, name: &ActionName) -> Result<Option<(re::ActionResult, Bytes)>, Status> {
+/// The result under a name, decoded and as it is stored, when all that it stands for is here, or why it cannot be given;
+/// what is malformed is dropped.
+pub(crate) async fn find(core: &Core, name: &ActionName) -> Result<Result<(re::ActionResult, Bytes), Miss>, Status> {
     let key = name.key();
     let Some(record) = core.records.get(&key).await.map_err(status::from_store)? else {
-        return Ok(None);
+        return Ok(Err(Miss::Absent));
     };
     let encoded = match name.result(record) {
         Found::Result(encoded) => Some(encoded),
-        Found::OtherAction => return Ok(None),
+        Found::OtherAction => return Ok(Err(Miss::OtherSize)),
         Found::Malformed => None,
     };
     let function = name.hash.function();
     if let Some((named, result, encoded)) = encoded.and_then(|encoded| decode(encoded, function)) {
         match completeness::check(core, named, function).await? {
-            Completeness::Complete => return Ok(Some((result, encoded))),
-            Completeness::Incomplete => return Ok(None),
+            Completeness::Complete => return Ok(Ok((result, encoded))),
+            Completeness::Incomplete => return Ok(Err(Miss::Incomplete)),
             Completeness::Malformed => {}
         }
     }
     tracing::debug!(action = %name.hash, "a malformed result is dropped");
     core.records.remove(&key).await.map_err(status::from_store)?;
-    Ok(None)
+    Ok(Err(Miss::Malformed))
 }
 
 fn decode(encoded: Bytes, function: DigestFunction) -> Option<(Named, re::ActionResult, Bytes)> {

@@ -8,6 +8,7 @@ use super::*;
 use crate::Settings;
 use crate::convert::to_wire;
 use crate::proto::re;
+use crate::request_metadata::Requester;
 
 struct Fixture {
     core: Core,
@@ -18,7 +19,7 @@ struct Fixture {
 impl Fixture {
     fn new(settings: Settings) -> Self {
         let store = Arc::new(MemoryStore::default());
-        let core = Core { blobs: store.clone(), records: store.clone(), settings };
+        let core = Core::new(store.clone(), store.clone(), settings);
         Self { core, store, action: digest(b"action") }
     }
 
@@ -50,7 +51,7 @@ impl Fixture {
     }
 
     async fn ask(&self, request: re::GetActionResultRequest) -> Result<re::ActionResult, Code> {
-        let encoded = get::get(&self.core, request).await.map_err(|status| status.code())?;
+        let encoded = get::get(&self.core, &Requester::default(), request).await.map_err(|status| status.code())?;
         assert!(encoded.len() < crate::limits::MAX_OUTBOUND_BYTES);
         Ok(re::ActionResult::decode(encoded).expect("an ActionResult"))
     }
@@ -231,7 +232,7 @@ async fn fields_of_a_later_version_survive() {
     let stored = fixture.update_bytes(sent.clone()).await.expect("stored");
     assert!(stored.starts_with(&sent));
     let request = re::GetActionResultRequest { inline_stdout: true, ..fixture.request() };
-    assert!(get::get(&fixture.core, request).await.expect("complete").starts_with(&sent));
+    assert!(get::get(&fixture.core, &Requester::default(), request).await.expect("complete").starts_with(&sent));
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ mod tests {
         let store = Arc::new(MemoryStore::default());
         let digest = Digest::of(DigestFunction::Sha256, data);
         store.write(digest, Bytes::copy_from_slice(data).into()).await.expect("stored");
-        (Core { blobs: store.clone(), records: store, settings: Settings::default() }, digest)
+        (Core::new(store.clone(), store, Settings::default()), digest)
     }
 
     async fn ask(core: &Core, name: String, offset: i64, limit: i64) -> Result<Vec<u8>, Code> {

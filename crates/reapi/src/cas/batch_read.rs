@@ -145,7 +145,7 @@ mod tests {
             store.write(digest, Bytes::copy_from_slice(blob).into()).await.expect("stored");
             digests.push(convert::to_wire(&digest));
         }
-        (Core { blobs: store.clone(), records: store, settings: Settings::default() }, digests)
+        (Core::new(store.clone(), store, Settings::default()), digests)
     }
 
     #[tokio::test]

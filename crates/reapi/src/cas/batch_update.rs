@@ -109,7 +109,7 @@ mod tests {
         use re::compressor::Value::{Brotli, Identity, Zstd};
         let store = Arc::new(MemoryStore::default());
         let settings = Settings { max_blob_size_bytes: 200_000, ..Settings::default() };
-        let core = Core { blobs: store.clone(), records: store.clone(), settings };
+        let core = Core::new(store.clone(), store.clone(), settings);
         let long = vec![3u8; 100_000];
         let compressed = zstd_stream::encode_all(&long).expect("compresses");
         let mut upper = item(b"u", b"u".to_vec(), Identity);
@@ -139,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_over_the_limit_stores_nothing() {
         let store = Arc::new(MemoryStore::default());
-        let core = Core { blobs: store.clone(), records: store.clone(), settings: Settings::default() };
+        let core = Core::new(store.clone(), store.clone(), Settings::default());
         let large = vec![1u8; 4_000_000];
         let requests = vec![
             item(b"a", b"a".to_vec(), re::compressor::Value::Identity),

@@ -43,7 +43,7 @@ mod tests {
     #[tokio::test]
     async fn the_missing_are_named_once_and_the_empty_blob_never() {
         let store = Arc::new(MemoryStore::default());
-        let core = Core { blobs: store.clone(), records: store.clone(), settings: Settings::default() };
+        let core = Core::new(store.clone(), store.clone(), Settings::default());
         for function in DigestFunction::ALL {
             let [here, gone] = [b"here".as_slice(), b"gone"].map(|data| Digest::of(function, data));
             store.write(here, Bytes::from_static(b"here").into()).await.expect("stored");

@@ -28,7 +28,7 @@ impl Fixture {
     fn new() -> Self {
         let store = Arc::new(Faulty::new(MemoryStore::default()));
         let records = Arc::new(MemoryStore::default());
-        let core = Core { blobs: store.clone(), records, settings: Settings::default() };
+        let core = Core::new(store.clone(), records, Settings::default());
         Self { store, core: Arc::new(core) }
     }
 

@@ -11,7 +11,9 @@ use super::upload::{Incoming, Spooled};
 use super::{Answer, Http, READ_WRITE, download};
 use crate::action_cache::{self, ActionName};
 use crate::limits::MAX_OUTBOUND_BYTES;
+use crate::observer::{Miss, Outcome};
 use crate::proto::re;
+use crate::request_metadata::Requester;
 
 impl Http {
     /// Bazel's `/ac/`, which other clients use for formats of their own. An action result is the same entry as over gRPC;
@@ -21,10 +23,14 @@ impl Http {
         match head.method {
             Method::GET | Method::HEAD => {
                 let name = ActionName { instance, hash, size_bytes: None };
-                match action_cache::find(&self.core, &name).await? {
-                    Some((_, encoded)) => Ok(download::bytes(encoded)),
-                    None => self.read_value(head, &key).await,
-                }
+                let found = action_cache::find(&self.core, &name).await?;
+                let miss = found.as_ref().err().copied();
+                let answer = match found {
+                    Ok((_, encoded)) => Ok(download::bytes(encoded)),
+                    Err(_) => self.read_value(head, &key).await,
+                };
+                self.count(head, &name.instance, &answer, miss);
+                answer
             }
             Method::PUT => {
                 // Clients that upload the action too give it its size.
@@ -34,6 +40,19 @@ impl Http {
                 Ok(StatusCode::OK.into_response())
             }
             _ => Err(Refusal::Method(READ_WRITE)),
+        }
+    }
+
+    /// Counts what was asked for, whatever its format is. HEAD only looks.
+    fn count(&self, head: &Parts, instance: &InstanceName, answer: &Answer, miss: Option<Miss>) {
+        let outcome = match (answer, miss) {
+            (Ok(_), _) => Outcome::Hit,
+            (Err(Refusal::Missing), Some(miss)) => Outcome::Miss(miss),
+            _ => return,
+        };
+        if head.method == Method::GET {
+            let requester = Requester::of(&head.headers);
+            self.core.observer.actions().count(requester.asker(instance), outcome);
         }
     }
 

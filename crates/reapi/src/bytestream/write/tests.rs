@@ -13,7 +13,7 @@ use crate::{Settings, zstd_stream};
 
 fn core_with(settings: Settings) -> (Core, Arc<MemoryStore>) {
     let store = Arc::new(MemoryStore::default());
-    (Core { blobs: store.clone(), records: store.clone(), settings }, store)
+    (Core::new(store.clone(), store.clone(), settings), store)
 }
 
 fn digest(data: &[u8]) -> Digest {

@@ -14,7 +14,7 @@ const SHA256: i32 = re::digest_function::Value::Sha256 as i32;
 
 fn core_with(settings: Settings) -> (Core, Arc<MemoryStore>) {
     let store = Arc::new(MemoryStore::default());
-    (Core { blobs: store.clone(), records: store.clone(), settings }, store)
+    (Core::new(store.clone(), store.clone(), settings), store)
 }
 
 fn digest(data: &[u8]) -> Digest {

@@ -17,7 +17,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let store = Arc::new(MemoryStore::default());
-        let core = Core { blobs: store.clone(), records: store.clone(), settings: Settings::default() };
+        let core = Core::new(store.clone(), store.clone(), Settings::default());
         Self { core: Arc::new(core), store }
     }
 
