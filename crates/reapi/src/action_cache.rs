@@ -15,9 +15,10 @@ use crate::core::Core;
 use crate::proto::re::GetActionResultRequest;
 use crate::request_metadata::Requester;
 use crate::wire::{UpdateActionResultRequest, raw};
+use crate::writer;
 
 pub(crate) use get::find;
-pub(crate) use stored::ActionName;
+pub(crate) use stored::{ActionName, parse_key, provenance};
 pub(crate) use update::{put, remove};
 
 /// The ActionCache service. Results pass as the bytes they are stored as.
@@ -34,7 +35,8 @@ impl raw::action_cache_server::ActionCache for ActionCache {
         &self,
         request: Request<UpdateActionResultRequest>,
     ) -> Result<Response<Bytes>, Status> {
-        update::update(&self.0, request.into_inner()).await.map(Response::new)
+        let (_, extensions, request) = request.into_parts();
+        update::update(&self.0, request, writer::of(&extensions)).await.map(Response::new)
     }
 }
 

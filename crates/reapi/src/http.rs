@@ -32,9 +32,11 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use store::SizeLookup;
 use tonic::Status;
 
+use self::record::ValueRecord;
 use self::refusal::Refusal;
 use self::room::Room;
 use self::route::{Route, ValueKey};
+use crate::Origin;
 use crate::core::Core;
 
 /// The answer to a request, or why there is none.
@@ -99,6 +101,16 @@ impl Http {
             _ => Err(Refusal::Method(if key.may_be_deleted() { "GET, HEAD, PUT, DELETE" } else { READ_WRITE })),
         }
     }
+}
+
+/// Where a value's record comes from; `None` when it is none.
+pub(crate) fn origin(key: &[u8], value: &[u8]) -> Option<Origin> {
+    let key = ValueKey::parse(key)?;
+    let record = ValueRecord::decode(value)?;
+    let mut hashes = vec![*record.digest.hash()];
+    hashes.extend(key.action_hash());
+    let provenance = Some(record.provenance).filter(|provenance| !provenance.writer().is_empty());
+    Some(Origin { hashes, instance: key.instance_path().to_owned(), provenance })
 }
 
 fn is_grpc<B>(request: &Request<B>) -> bool {

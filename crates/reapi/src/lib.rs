@@ -14,6 +14,7 @@ mod health;
 mod http;
 mod limits;
 pub mod observer;
+mod origin;
 mod oversize;
 pub mod proto;
 mod request_metadata;
@@ -23,7 +24,9 @@ mod status;
 pub mod tree;
 pub mod validate;
 mod wire;
+mod writer;
 pub mod zstd_stream;
 
+pub use origin::Origin;
 pub use service::Service;
 pub use settings::{CommittedSize, Settings};

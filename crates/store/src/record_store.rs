@@ -14,6 +14,16 @@ pub enum RecordKind {
     HttpValue = 2,
 }
 
+impl RecordKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::ActionResult, Self::HttpValue];
+
+    /// The kind with this number in a key.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
 /// The key of a record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey {

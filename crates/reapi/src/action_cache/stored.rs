@@ -1,9 +1,12 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use cache_types::{Digest, Hash, InstanceName};
-use store::{RecordKey, RecordKind};
+use cache_types::{Digest, DigestFunction, Hash, InstanceName};
+use store::{Provenance, RecordKey, RecordKind};
 
 /// What stands for a size that is not known. No size is this large.
 const UNKNOWN: u64 = u64::MAX;
+
+/// What a record begins with that says who wrote it; no size is this large. Records from before that begin with the size.
+const SIGNED: u64 = u64::MAX - 1;
 
 /// What an action result is stored under. The URLs of the HTTP caches name an action by its hash alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +31,11 @@ impl ActionName {
         RecordKey { kind: RecordKind::ActionResult, key: key.freeze() }
     }
 
-    /// The record: the action's size, then the encoded result.
-    pub(super) fn record(&self, encoded: &[u8]) -> Bytes {
-        let mut record = BytesMut::with_capacity(8 + encoded.len());
+    /// The record: a mark, who wrote it and when, the action's size, then the encoded result.
+    pub(super) fn record(&self, encoded: &[u8], provenance: &Provenance) -> Bytes {
+        let mut record = BytesMut::with_capacity(16 + provenance.encoded_len() + encoded.len());
+        record.put_u64_le(SIGNED);
+        provenance.encode(&mut record);
         record.put_u64_le(self.size_bytes.unwrap_or(UNKNOWN));
         record.put_slice(encoded);
         record.freeze()
@@ -38,14 +43,52 @@ impl ActionName {
 
     /// The encoded result in a record, as far as it is this action's. The size is part of a digest's truth wherever both
     /// sides know it. Spec: R-002.
-    pub(super) fn result(&self, mut record: Bytes) -> Found {
-        match record.try_get_u64_le() {
-            Err(_) => Found::Malformed,
-            Ok(UNKNOWN) => Found::Result(record),
-            Ok(size) if self.size_bytes.is_none_or(|asked| asked == size) => Found::Result(record),
-            Ok(_) => Found::OtherAction,
+    pub(super) fn result(&self, record: Bytes) -> Found {
+        match StoredResult::parse(record) {
+            None => Found::Malformed,
+            Some(StoredResult { size_bytes: UNKNOWN, encoded, .. }) => Found::Result(encoded),
+            Some(StoredResult { size_bytes, encoded, .. })
+                if self.size_bytes.is_none_or(|asked| asked == size_bytes) =>
+            {
+                Found::Result(encoded)
+            }
+            Some(_) => Found::OtherAction,
         }
     }
+}
+
+/// The parts of a record.
+struct StoredResult {
+    /// `None` in records from before it was kept.
+    provenance: Option<Provenance>,
+    size_bytes: u64,
+    encoded: Bytes,
+}
+
+impl StoredResult {
+    fn parse(mut record: Bytes) -> Option<Self> {
+        let first = record.try_get_u64_le().ok()?;
+        if first != SIGNED {
+            return Some(Self { provenance: None, size_bytes: first, encoded: record });
+        }
+        let provenance = Some(Provenance::decode(&mut record)?);
+        let size_bytes = record.try_get_u64_le().ok()?;
+        Some(Self { provenance, size_bytes, encoded: record })
+    }
+}
+
+/// What the key of an action result names: function and hash of the action, and the instance; `None` when it is no such
+/// key.
+pub(crate) fn parse_key(mut key: &[u8]) -> Option<(Hash, InstanceName)> {
+    let function = DigestFunction::from_number(key.try_get_u8().ok()?)?;
+    let (raw, instance) = key.split_at_checked(function.hash_len())?;
+    let instance = InstanceName::parse(std::str::from_utf8(instance).ok()?).ok()?;
+    Some((Hash::from_bytes(function, raw)?, instance))
+}
+
+/// Who wrote a record of an action result, where it says so.
+pub(crate) fn provenance(record: &Bytes) -> Option<Provenance> {
+    StoredResult::parse(record.clone())?.provenance
 }
 
 /// What a record holds for the action that is asked for.
@@ -59,9 +102,15 @@ pub(super) enum Found {
 
 #[cfg(test)]
 mod tests {
-    use cache_types::DigestFunction;
+    use std::time::{Duration, SystemTime};
+
+    use proptest::prelude::*;
 
     use super::*;
+
+    fn written() -> Provenance {
+        Provenance::at("ci", SystemTime::UNIX_EPOCH + Duration::from_millis(1_234_567))
+    }
 
     #[test]
     fn a_known_size_must_agree_and_an_unknown_one_fits_any() {
@@ -72,9 +121,37 @@ mod tests {
         assert_eq!(known.key(), unknown.key());
         let result = Bytes::from_static(b"result");
         for (writer, reader) in [(&known, &known), (&known, &unknown), (&unknown, &known), (&unknown, &unknown)] {
-            assert_eq!(reader.result(writer.record(&result)), Found::Result(result.clone()));
+            assert_eq!(reader.result(writer.record(&result, &written())), Found::Result(result.clone()));
         }
-        assert_eq!(other.result(known.record(&result)), Found::OtherAction);
+        assert_eq!(other.result(known.record(&result, &written())), Found::OtherAction);
         assert_eq!(known.result(Bytes::from_static(b"short")), Found::Malformed);
+    }
+
+    #[test]
+    fn a_record_says_who_wrote_it_and_older_ones_read_still() {
+        let action = Digest::of(DigestFunction::Blake3, b"action");
+        let name = ActionName::of(InstanceName::parse("team/a").expect("a name"), &action);
+        let record = name.record(b"result", &written());
+        assert_eq!(provenance(&record), Some(written()));
+        assert_eq!(parse_key(&name.key().key), Some((name.hash, name.instance.clone())));
+        for size in [action.size_bytes(), UNKNOWN] {
+            let old: Bytes = [&size.to_le_bytes()[..], b"result"].concat().into();
+            assert_eq!(name.result(old.clone()), Found::Result(Bytes::from_static(b"result")));
+            assert_eq!(provenance(&old), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_record_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..100), signed: bool) {
+            if signed && bytes.len() >= 8 {
+                bytes[..8].copy_from_slice(&SIGNED.to_le_bytes());
+            }
+            let name = ActionName { size_bytes: None, ..ActionName::of(InstanceName::default(), &Digest::of(DigestFunction::Sha256, b"")) };
+            if let Found::Result(encoded) = name.result(bytes.clone().into()) {
+                prop_assert!(bytes.ends_with(&encoded));
+            }
+            parse_key(&bytes);
+        }
     }
 }

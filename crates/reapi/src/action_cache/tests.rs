@@ -1,7 +1,7 @@
 use cache_types::{Digest, DigestFunction, InstanceName};
 use proptest::prelude::*;
 use prost::Message;
-use store::{BlobStore, MemoryStore, RecordKey, RecordStore};
+use store::{BlobStore, MemoryStore, Provenance, RecordKey, RecordStore};
 use tonic::Code;
 
 use super::*;
@@ -34,7 +34,7 @@ impl Fixture {
             action_result: Some(encoded.into()),
             ..Default::default()
         };
-        update::update(&self.core, request).await
+        update::update(&self.core, request, "tester").await
     }
 
     async fn update(&self, result: &re::ActionResult) -> Result<re::ActionResult, Code> {
@@ -158,7 +158,11 @@ async fn what_is_malformed_is_dropped() {
     let bad_tree = with_directory(Some(&text), None);
     let bad_root = with_directory(None, Some(&text));
     for record in [vec![0xff; 9], bad_path.encode_to_vec(), bad_tree.encode_to_vec(), bad_root.encode_to_vec()] {
-        fixture.store.put(fixture.key(), fixture.name().record(&record)).await.expect("stored");
+        fixture
+            .store
+            .put(fixture.key(), fixture.name().record(&record, &Provenance::now("tester")))
+            .await
+            .expect("stored");
         assert_eq!(fixture.get().await, Err(Code::NotFound));
         assert_eq!(fixture.store.get(&fixture.key()).await.expect("answers"), None);
     }
@@ -272,10 +276,10 @@ async fn malformed_updates_are_refused() {
         UpdateActionResultRequest { instance_name: "a/blobs".to_owned(), ..good },
     ];
     for request in ok {
-        update::update(&fixture.core, request).await.expect("stored");
+        update::update(&fixture.core, request, "tester").await.expect("stored");
     }
     for request in bad {
-        let status = update::update(&fixture.core, request).await.expect_err("refused");
+        let status = update::update(&fixture.core, request, "tester").await.expect_err("refused");
         assert_eq!(status.code(), Code::InvalidArgument);
     }
     let files = (0..60_000).map(|index| file(&format!("file{index}"), &digest(b"x"))).collect();
@@ -307,7 +311,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let fixture = Fixture::new(Settings::default());
-            fixture.store.put(fixture.key(), fixture.name().record(&bytes)).await.expect("stored");
+            fixture.store.put(fixture.key(), fixture.name().record(&bytes, &Provenance::now("tester"))).await.expect("stored");
             assert!(matches!(fixture.get().await, Ok(_) | Err(Code::NotFound)));
             let updated = fixture.update_bytes(bytes).await.map_err(|status| status.code());
             assert!(matches!(updated, Ok(_) | Err(Code::InvalidArgument)));

@@ -1,6 +1,7 @@
 use bytes::{Bytes, BytesMut};
 use cache_types::{Digest, DigestFunction};
 use prost::Message;
+use store::Provenance;
 use tonic::{Code, Status};
 
 use super::{ActionName, completeness};
@@ -21,17 +22,17 @@ const EXECUTION_METADATA: u32 = 9;
 const MAX_ACTION_BYTES: usize = 1024 * 1024;
 
 /// Stores the result of an action; gives it as stored. Spec.
-pub(super) async fn update(core: &Core, request: UpdateActionResultRequest) -> Result<Bytes, Status> {
+pub(super) async fn update(core: &Core, request: UpdateActionResultRequest, writer: &str) -> Result<Bytes, Status> {
     let instance = convert::instance(&request.instance_name)?;
     let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
     let action = reader.required(request.action_digest.as_ref(), "action_digest")?;
     check_priority(core, request.results_cache_policy.as_ref())?;
     let sent = request.action_result.ok_or(Invalid::Absent("action_result"))?;
-    put(core, &ActionName::of(instance, &action), sent).await
+    put(core, &ActionName::of(instance, &action), sent, writer).await
 }
 
-/// Stores an encoded result under a name whose parts were checked; gives it as stored.
-pub(crate) async fn put(core: &Core, name: &ActionName, sent: Bytes) -> Result<Bytes, Status> {
+/// Stores an encoded result under a name whose parts were checked, and who wrote it; gives it as stored.
+pub(crate) async fn put(core: &Core, name: &ActionName, sent: Bytes, writer: &str) -> Result<Bytes, Status> {
     let function = name.hash.function();
     let mut reader = DigestReader::of(function);
     let decoded = re::ActionResult::decode(sent.clone()).map_err(validate::ActionResultError::Malformed);
@@ -50,7 +51,7 @@ pub(crate) async fn put(core: &Core, name: &ActionName, sent: Bytes) -> Result<B
     // each read of the record checks. Spec: R-132.
     let named = validate::check(&result, &mut reader).map_err(|error| status::bad_action_result(&error))?;
     completeness::check(core, named, function).await?;
-    core.records.put(name.key(), name.record(&stored)).await.map_err(status::from_store)?;
+    core.records.put(name.key(), name.record(&stored, &Provenance::now(writer))).await.map_err(status::from_store)?;
     Ok(stored)
 }
 

@@ -14,6 +14,7 @@ use crate::limits::MAX_OUTBOUND_BYTES;
 use crate::observer::{Miss, Outcome};
 use crate::proto::re;
 use crate::request_metadata::Requester;
+use crate::writer;
 
 impl Http {
     /// Bazel's `/ac/`, which other clients use for formats of their own. An action result is the same entry as over gRPC;
@@ -36,7 +37,7 @@ impl Http {
                 // Clients that upload the action too give it its size.
                 let size_bytes = self.lookup.digest_of(&hash).await?.map(|action| action.size_bytes());
                 let name = ActionName { instance, hash, size_bytes };
-                self.write_action(Incoming::new(&self.core, head, body)?, &name, &key).await?;
+                self.write_action(head, body, &name, &key).await?;
                 Ok(StatusCode::OK.into_response())
             }
             _ => Err(Refusal::Method(READ_WRITE)),
@@ -56,18 +57,19 @@ impl Http {
         }
     }
 
-    async fn write_action(&self, incoming: Incoming, name: &ActionName, key: &ValueKey) -> Result<(), Refusal> {
-        let mut spooled = incoming.spool(self, DigestFunction::Sha256).await?;
+    async fn write_action(&self, head: &Parts, body: Body, name: &ActionName, key: &ValueKey) -> Result<(), Refusal> {
+        let mut spooled = Incoming::new(&self.core, head, body)?.spool(self, DigestFunction::Sha256).await?;
+        let writer = writer::of(&head.extensions);
         if spooled.digest.size_bytes() < MAX_OUTBOUND_BYTES as u64 {
             let bytes = spooled.body.collect(MAX_OUTBOUND_BYTES).await?.unwrap_or_default();
             if is_action_result(&bytes) {
-                action_cache::put(&self.core, name, bytes).await?;
+                action_cache::put(&self.core, name, bytes, writer).await?;
                 self.core.records.remove(&key.record()).await?;
                 return Ok(());
             }
             spooled = Spooled { digest: Digest::of(DigestFunction::Sha256, &bytes), body: bytes.into() };
         }
-        self.keep_value(spooled, key, Vec::new()).await?;
+        self.keep_value(spooled, key, Vec::new(), writer).await?;
         Ok(action_cache::remove(&self.core, name).await?)
     }
 }

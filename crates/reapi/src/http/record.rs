@@ -3,29 +3,35 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use cache_types::{Digest, DigestFunction, Hash};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use store::Provenance;
 
 /// The most bytes of one header that is kept.
 pub(super) const MAX_HEADER_BYTES: usize = 2048;
 
 /// What is kept of a value beside its bytes, which are a blob.
 ///
-/// Encoded: function u8, size u64, hash, time of the write in seconds u64; then for each header: length of the name u16,
-/// name, length of the value u16, value. Numbers are little-endian.
+/// Encoded: a mark u8, who wrote it and when, function u8, size u64, hash; then for each header: length of the name u16,
+/// name, length of the value u16, value. Numbers are little-endian. A record from before that kept no writer: it begins with
+/// the function, and after the hash has the time of the write in seconds u64.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ValueRecord {
     pub(super) digest: Digest,
-    pub(super) written: SystemTime,
+    pub(super) provenance: Provenance,
     /// Given back with the value.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// The mark at the start; no function has this number.
+const SIGNED: u8 = 0x81;
+
 impl ValueRecord {
     pub(super) fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
+        out.put_u8(SIGNED);
+        self.provenance.encode(&mut out);
         out.put_u8(self.digest.function().number());
         out.put_u64_le(self.digest.size_bytes());
         out.put_slice(self.digest.hash().as_bytes());
-        out.put_u64_le(self.written.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs()));
         for (name, value) in &self.headers {
             put_short(&mut out, name.as_str().as_bytes());
             put_short(&mut out, value.as_bytes());
@@ -35,19 +41,31 @@ impl ValueRecord {
 
     /// `None` when the bytes are no record.
     pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let signed = match bytes.split_first() {
+            Some((&SIGNED, rest)) => {
+                bytes = rest;
+                Some(Provenance::decode(&mut bytes)?)
+            }
+            _ => None,
+        };
         let function = DigestFunction::from_number(bytes.try_get_u8().ok()?)?;
         let size_bytes = bytes.try_get_u64_le().ok()?;
         let (raw, rest) = bytes.split_at_checked(function.hash_len())?;
         bytes = rest;
         let digest = Digest::new(Hash::from_bytes(function, raw)?, size_bytes).ok()?;
-        let seconds = Duration::from_secs(bytes.try_get_u64_le().ok()?);
-        let written = SystemTime::UNIX_EPOCH.checked_add(seconds)?;
+        let provenance = match signed {
+            Some(provenance) => provenance,
+            None => {
+                let seconds = Duration::from_secs(bytes.try_get_u64_le().ok()?);
+                Provenance::at("", SystemTime::UNIX_EPOCH.checked_add(seconds)?)
+            }
+        };
         let mut headers = Vec::new();
         while !bytes.is_empty() {
             let name = HeaderName::from_bytes(get_short(&mut bytes)?).ok()?;
             headers.push((name, HeaderValue::from_bytes(get_short(&mut bytes)?).ok()?));
         }
-        Some(Self { digest, written, headers })
+        Some(Self { digest, provenance, headers })
     }
 
     /// The headers that are given back.
@@ -75,11 +93,21 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_record_from_before_it_kept_its_writer_reads_still() {
+        let digest = Digest::of(DigestFunction::Sha256, b"value");
+        let old = [&[1][..], &5u64.to_le_bytes(), digest.hash().as_bytes(), &1_000_000u64.to_le_bytes()].concat();
+        let record = ValueRecord::decode(&old).expect("a record");
+        assert_eq!((record.digest, record.provenance.writer()), (digest, ""));
+        assert_eq!(record.provenance.written(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+    }
+
     proptest! {
         #[test]
         fn records_read_back(
             data in proptest::collection::vec(any::<u8>(), 0..50),
-            seconds in 0u64..1 << 40,
+            writer in "[a-z]{0,20}",
+            ms in 0u64..1 << 50,
             headers in proptest::collection::vec(("[a-z-]{1,20}", "[ -~]{0,30}"), 0..4),
         ) {
             let headers = headers.into_iter().map(|(name, value)| {
@@ -87,7 +115,7 @@ mod tests {
             });
             let record = ValueRecord {
                 digest: Digest::of(DigestFunction::Sha256, &data),
-                written: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+                provenance: Provenance::at(&writer, SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
                 headers: headers.collect(),
             };
             prop_assert_eq!(ValueRecord::decode(&record.encode()), Some(record));
@@ -95,9 +123,9 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_record_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let mut tagged = vec![1];
-            tagged.extend_from_slice(&bytes);
-            for bytes in [&bytes, &tagged] {
+            let unsigned = [&[1], &bytes[..]].concat();
+            let signed = [&[SIGNED, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], &bytes[..]].concat();
+            for bytes in [&bytes, &unsigned, &signed] {
                 if let Some(record) = ValueRecord::decode(bytes) {
                     prop_assert_eq!(ValueRecord::decode(&record.encode()), Some(record));
                 }

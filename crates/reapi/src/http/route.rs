@@ -1,5 +1,5 @@
 use bytes::{BufMut, BytesMut};
-use cache_types::{Hash, InstanceName};
+use cache_types::{DigestFunction, Hash, InstanceName};
 use percent_encoding::percent_decode_str;
 use store::{RecordKey, RecordKind};
 
@@ -50,6 +50,10 @@ pub(super) enum Space {
     Nx = 6,
 }
 
+impl Space {
+    const ALL: [Self; 6] = [Self::Action, Self::Ccache, Self::WebDav, Self::Gradle, Self::Turborepo, Self::Nx];
+}
+
 /// The key of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ValueKey {
@@ -72,6 +76,30 @@ impl ValueKey {
         key.put_u8(self.space as u8);
         key.put_slice(self.path.as_bytes());
         RecordKey { kind: RecordKind::HttpValue, key: key.freeze() }
+    }
+
+    /// What [`ValueKey::record`] wrote; `None` when it is something else.
+    pub(super) fn parse(key: &[u8]) -> Option<Self> {
+        let (&number, path) = key.split_first()?;
+        let space = Space::ALL.into_iter().find(|space| *space as u8 == number)?;
+        Some(Self { space, path: std::str::from_utf8(path).ok()?.to_owned() })
+    }
+
+    /// What stands for the instance: that behind the key, or all of the path where the client forms it.
+    pub(super) fn instance_path(&self) -> &str {
+        match self.space {
+            Space::Action | Space::Ccache | Space::Turborepo => {
+                self.path.split_once('/').map_or("", |(_, instance)| instance)
+            }
+            Space::WebDav | Space::Gradle => &self.path,
+            Space::Nx => "",
+        }
+    }
+
+    /// The hash of the action that it stands for, if it does.
+    pub(super) fn action_hash(&self) -> Option<Hash> {
+        let (hex, _) = self.path.split_once('/').filter(|_| self.space == Space::Action)?;
+        Hash::from_hex(DigestFunction::infer(hex.len())?, hex).ok()
     }
 
     pub(super) fn may_be_deleted(&self) -> bool {
@@ -157,7 +185,6 @@ fn is_hex_of(text: &str, digits: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cache_types::DigestFunction;
     use proptest::prelude::*;
 
     use super::*;

@@ -1,16 +1,16 @@
-use std::time::SystemTime;
-
 use axum::body::Body;
 use axum::response::IntoResponse;
 use cache_types::DigestFunction;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use store::Provenance;
 
 use super::record::{MAX_HEADER_BYTES, ValueRecord};
 use super::refusal::Refusal;
 use super::route::ValueKey;
 use super::upload::{Incoming, Spooled};
 use super::{Answer, Http, download};
+use crate::writer;
 
 /// Values under the clients' own keys: a blob, and a record that names it.
 impl Http {
@@ -47,7 +47,7 @@ impl Http {
             return Err(Refusal::Malformed(format!("a header that is kept has at most {MAX_HEADER_BYTES} bytes")));
         }
         let spooled = Incoming::new(&self.core, head, body)?.spool(self, DigestFunction::Sha256).await?;
-        self.keep_value(spooled, key, headers).await
+        self.keep_value(spooled, key, headers, writer::of(&head.extensions)).await
     }
 
     /// Stores the bytes, then the record that names them.
@@ -56,12 +56,13 @@ impl Http {
         spooled: Spooled,
         key: &ValueKey,
         headers: Vec<(HeaderName, HeaderValue)>,
+        writer: &str,
     ) -> Result<(), Refusal> {
         let digest = spooled.digest;
         self.core.blobs.write(digest, spooled.body).await?;
         // Asked for before the record is written, so that the blob does not go first.
         self.core.has(&digest).await?;
-        let record = ValueRecord { digest, written: SystemTime::now(), headers };
+        let record = ValueRecord { digest, provenance: Provenance::now(writer), headers };
         Ok(self.core.records.put(key.record(), record.encode()).await?)
     }
 

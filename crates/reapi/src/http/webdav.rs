@@ -47,7 +47,7 @@ impl Http {
             return Ok(multistatus(head.uri.path(), &Found::Collection));
         }
         let record = self.find_value(key).await?.ok_or(Refusal::Missing)?;
-        let found = Found::Value { size_bytes: record.digest.size_bytes(), written: record.written };
+        let found = Found::Value { size_bytes: record.digest.size_bytes(), written: record.provenance.written() };
         Ok(multistatus(head.uri.path(), &found))
     }
 }

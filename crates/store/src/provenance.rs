@@ -1,0 +1,93 @@
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf, BufMut};
+
+/// The longest name that is kept, in bytes.
+const MAX_WRITER_BYTES: usize = 255;
+
+/// Who wrote a record, and when.
+///
+/// Encoded: time in milliseconds since 1970 u64 little-endian, length of the name u8, name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    writer: Box<str>,
+    written_ms: u64,
+}
+
+impl Provenance {
+    /// By this writer, now. Of a name over 255 bytes the beginning is kept.
+    pub fn now(writer: &str) -> Self {
+        Self::at(writer, SystemTime::now())
+    }
+
+    /// By this writer, at this time.
+    pub fn at(writer: &str, written: SystemTime) -> Self {
+        let end = writer.floor_char_boundary(MAX_WRITER_BYTES);
+        let age = written.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { writer: writer[..end].into(), written_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// The name of the caller who wrote it.
+    pub fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    /// When it was written, to the millisecond.
+    pub fn written(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.written_ms)).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// The length of its encoding.
+    pub fn encoded_len(&self) -> usize {
+        9 + self.writer.len()
+    }
+
+    /// Appends its encoding.
+    pub fn encode(&self, out: &mut impl BufMut) {
+        out.put_u64_le(self.written_ms);
+        out.put_u8(u8::try_from(self.writer.len()).expect("cut to 255 bytes when it was made"));
+        out.put_slice(self.writer.as_bytes());
+    }
+
+    /// Takes an encoding off the front; `None` when there is none.
+    pub fn decode(bytes: &mut impl Buf) -> Option<Self> {
+        let written_ms = bytes.try_get_u64_le().ok()?;
+        let mut writer = vec![0; usize::from(bytes.try_get_u8().ok()?)];
+        bytes.try_copy_to_slice(&mut writer).ok()?;
+        Some(Self { writer: String::from_utf8(writer).ok()?.into(), written_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_reads_back(writer in "\\PC{0,300}", ms in 0u64..1 << 50, rest in proptest::collection::vec(any::<u8>(), 0..20)) {
+            let written = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+            let provenance = Provenance::at(&writer, written);
+            prop_assert!(writer.starts_with(provenance.writer()) && writer.len().min(252) <= provenance.writer().len());
+            prop_assert_eq!(provenance.written(), written);
+            let mut bytes = Vec::new();
+            provenance.encode(&mut bytes);
+            prop_assert_eq!(bytes.len(), provenance.encoded_len());
+            bytes.extend_from_slice(&rest);
+            let mut left = bytes.as_slice();
+            prop_assert_eq!(Provenance::decode(&mut left), Some(provenance));
+            prop_assert_eq!(left, &rest[..]);
+        }
+
+        #[test]
+        fn any_bytes_are_one_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut left = bytes.as_slice();
+            if let Some(provenance) = Provenance::decode(&mut left) {
+                let mut again = Vec::new();
+                provenance.encode(&mut again);
+                prop_assert!(bytes.starts_with(&again) && again.len() + left.len() == bytes.len());
+            }
+        }
+    }
+}
