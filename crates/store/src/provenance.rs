@@ -22,7 +22,7 @@ impl Provenance {
 
     /// By this writer, at this time.
     pub fn at(writer: &str, written: SystemTime) -> Self {
-        let end = writer.floor_char_boundary(MAX_WRITER_BYTES);
+        let end = (0..=writer.len().min(MAX_WRITER_BYTES)).rev().find(|end| writer.is_char_boundary(*end)).unwrap_or(0);
         let age = written.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { writer: writer[..end].into(), written_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX) }
     }
