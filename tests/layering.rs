@@ -9,11 +9,12 @@ use serde_json::Value;
 /// Crate → the crates of ours that it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cache-types", &[]),
+    ("prompt-key", &[]),
     ("store", &["cache-types"]),
     ("backends", &["cache-types", "store"]),
     ("reapi", &["cache-types", "store"]),
     ("server", &["cache-types", "store", "backends", "reapi"]),
-    ("twofold", &["cache-types", "store", "reapi", "server"]),
+    ("twofold", &["cache-types", "prompt-key", "store", "reapi", "server"]),
     ("benches", &["cache-types", "store", "reapi"]),
 ];
 

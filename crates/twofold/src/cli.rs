@@ -1,6 +1,6 @@
 use clap::{Parser, Subcommand};
 
-use crate::{find_missing, get, put, serve, stat};
+use crate::{find_missing, get, prompt, put, serve, stat};
 
 /// Build caching for software that agents write.
 #[derive(Parser)]
@@ -22,4 +22,6 @@ pub enum Command {
     FindMissing(find_missing::Args),
     /// Show what a cache offers and how far away it is
     Stat(stat::Args),
+    /// Keys of model requests: which invocations are the same one
+    Prompt(prompt::Args),
 }

@@ -4,6 +4,7 @@ mod cli;
 mod find_missing;
 mod get;
 mod progress;
+mod prompt;
 mod put;
 mod remote;
 mod serve;
@@ -34,5 +35,6 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Get(args) => get::run(args).await,
         Command::FindMissing(args) => find_missing::run(args).await,
         Command::Stat(args) => stat::run(args).await,
+        Command::Prompt(args) => prompt::run(args).await,
     }
 }
