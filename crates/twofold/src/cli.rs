@@ -23,5 +23,5 @@ pub enum Command {
     /// Show what a cache offers and how far away it is
     Stat(stat::Args),
     /// Keys of model requests: which invocations are the same one
-    Prompt(prompt::Args),
+    Prompt(Box<prompt::Args>),
 }

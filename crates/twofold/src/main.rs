@@ -35,6 +35,6 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Get(args) => get::run(args).await,
         Command::FindMissing(args) => find_missing::run(args).await,
         Command::Stat(args) => stat::run(args).await,
-        Command::Prompt(args) => prompt::run(args).await,
+        Command::Prompt(args) => prompt::run(*args).await,
     }
 }
