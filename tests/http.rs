@@ -91,6 +91,30 @@ fn wrong_bodies_are_400_and_nothing_is_stored() {
 }
 
 #[test]
+fn blake3_and_zstd_pass_as_they_are_named() {
+    let server = Server::start(&[]);
+    let mut random = Random::new(7);
+    let put_packed = |blob: &Blob, packed: &[u8], headers: &[(&str, &str)]| {
+        let headers = [&[("Content-Encoding", "zstd")], headers].concat();
+        ask(server.listener(), &format!("PUT {}", cas(blob)), &headers, packed).code
+    };
+    for blob in [Blob::blake3(random.text(1000)), Blob::blake3(random.text(3 * MIB)), Blob::new(random.text(4 * MIB))] {
+        let packed = zstd::encode_all(&blob.data[..], 3).expect("zstd in memory");
+        let size = blob.data.len().to_string();
+        assert_eq!(put_packed(&blob, &packed, &[("X-Digest-SizeBytes", "7")]), 400);
+        assert_eq!(put_packed(&blob, &packed[..packed.len() - 1], &[("X-Digest-SizeBytes", &size)]), 400);
+        assert_eq!(hit(&server, &cas(&blob)), None);
+        assert_eq!(put_packed(&blob, &packed, &[("X-Digest-SizeBytes", &size)]), 200);
+        assert!(hit(&server, &cas(&blob)) == Some(blob.data.clone()));
+        let accepts = request(&format!("GET {}", cas(&blob)), &[("Accept-Encoding", "zstd")], b"");
+        let sent = exchange(server.listener(), &accepts);
+        assert_eq!((sent.header("content-encoding"), sent.header("transfer-encoding")), ("zstd", "chunked"));
+        let head = ask(server.listener(), &format!("HEAD {}", cas(&blob)), &[("Accept-Encoding", "zstd")], b"");
+        assert_eq!((head.header("content-length"), head.header("content-encoding")), (&*size, ""));
+    }
+}
+
+#[test]
 fn malformed_names_and_requests_have_their_codes() {
     let server = Server::start(&[]);
     let blob = Blob::new("x");
@@ -157,6 +181,19 @@ async fn http_and_grpc_see_the_same_entries() {
     assert_eq!(put(&server, &cas(&other), &other.data), 200);
     assert_eq!(client.action_result(&two.digest).await.expect("a hit").output_files, result(&other).output_files);
     assert!(client.has(&other.digest).await);
+
+    let text = format!(
+        r#"{{"outputFiles":[{{"path":"out","digest":{{"hash":"{}","sizeBytes":"{}"}}}}]}}"#,
+        file.digest.hash, file.digest.size_bytes
+    );
+    let sends = [("Content-Type", "application/json")];
+    assert_eq!(ask(server.listener(), &format!("PUT {}", path(&three)), &sends, text.as_bytes()).code, 200);
+    let over_grpc = client.action_result(&three.digest).await.expect("JSON is a form of it");
+    assert_eq!(over_grpc.output_files, result(&file).output_files);
+    let wants = [("Accept", "application/json")];
+    let read = ask(server.listener(), &format!("GET {}", path(&one)), &wants, b"");
+    let read: serde_json::Value = serde_json::from_slice(&read.body).expect("JSON of what came over gRPC");
+    assert_eq!(read["outputFiles"][0]["digest"]["hash"], file.digest.hash);
 
     let json = br#"{"outputFiles":[{"path":"out"}]}"#;
     assert_eq!(put(&server, &path(&three), json), 200);
@@ -257,4 +294,11 @@ fn curl_resumes_streams_without_a_length_and_speaks_old_and_new_http() {
     let code = curl(&["--continue-at", "-", "--write-out", "%{http_code}", "--output", path_text(&got), &url]);
     assert_eq!(code, "206");
     assert!(std::fs::read(&got).expect("the download") == blob.data, "resumed");
+    for (range, part) in [("0-9", &blob.data[..10]), ("1000-", &blob.data[1000..]), ("-5", &blob.data[2 * MIB - 5..])] {
+        curl(&["--range", range, "--output", path_text(&got), &url]);
+        assert!(std::fs::read(&got).expect("the download") == part, "{range}");
+    }
+    let etag = format!("If-None-Match: \"{}\"", blob.digest.hash);
+    let code = curl(&["--header", &etag, "--write-out", "%{http_code}", "--output", path_text(&got), &url]);
+    assert_eq!(code, "304");
 }

@@ -273,3 +273,47 @@ fn nx_is_served() {
     assert!(cold.contains("0/2 hit") && warm.contains("2/2 hit"), "{cold} {warm}");
     assert!(made == served, "the outputs");
 }
+
+/// A build of two tasks whose outputs can be cached.
+const GRADLE_BUILD: &str = r"
+@CacheableTask
+class Numbers extends DefaultTask {
+    @Input int count
+    @OutputFile File output
+    @TaskAction void write() { output.text = (1..count).join('\n') }
+}
+['one': 1000, 'two': 200000].each { name, size ->
+    task(name, type: Numbers) { count = size; output = new File(buildDir, name + '.txt') }
+}
+task all(dependsOn: ['one', 'two'])
+";
+
+/// Gradle's own line, and the outputs, of one run in a new folder with a new home.
+fn gradle(url: &str) -> (String, [String; 2]) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+    write("build.gradle", GRADLE_BUILD);
+    let settings = format!(
+        "rootProject.name = 'cached'\nbuildCache {{\n  local {{ enabled = false }}\n  \
+         remote(HttpBuildCache) {{ url = '{url}/gradle/'; push = true }}\n}}\n"
+    );
+    write("settings.gradle", &settings);
+    let gradle = tool::installed("gradle", &tool::on_path("gradle"));
+    let home = folder.path().join("home").display().to_string();
+    let args = ["--no-daemon", "--build-cache", "--gradle-user-home", &home, "all"].map(str::to_owned);
+    let run = run(folder.path(), &gradle, &args, &[]).expect_success();
+    let outputs = ["one", "two"]
+        .map(|name| std::fs::read_to_string(folder.path().join(format!("build/{name}.txt"))).expect("an output"));
+    (run.line_with("actionable tasks").trim().to_owned(), outputs)
+}
+
+#[test]
+fn gradle_is_served() {
+    let server = Server::start(&[]);
+    let url = format!("http://{}", server.address());
+    let (cold, made) = gradle(&url);
+    let (warm, served) = gradle(&url);
+    say(format!("gradle, cold: {cold}; warm: {warm}"));
+    assert_eq!((&*cold, &*warm), ("2 actionable tasks: 2 executed", "2 actionable tasks: 2 from cache"));
+    assert!(made == served, "the outputs");
+}

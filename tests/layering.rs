@@ -23,6 +23,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("rocksdb", &["backends"]),
     ("prost", &["reapi", "benches"]),
     ("prost-types", &["reapi", "benches"]),
+    ("prost-reflect", &["reapi"]),
     ("fastcdc", &["store"]),
     ("anyhow", &["server", "twofold", "benches"]),
 ];

@@ -207,6 +207,22 @@ fn a_second_run_is_served_over_http_whose_action_results_are_json() {
 }
 
 #[test]
+fn what_moon_put_over_http_is_a_complete_action_result_over_grpc() {
+    let server = Server::start(&[]);
+    let workspace = Workspace::new(&format!("http://{}", server.address()), "moon-outputs");
+    workspace.run();
+    assert_eq!(workspace.report(), statuses(["passed"; 3]));
+    let outputs = workspace.outputs();
+
+    workspace.forget();
+    // The settings are an input of every task, so they stay as they are.
+    let run = workspace.run_with(&[("MOON_REMOTE_HOST", &server.url()), ("MOON_REMOTE_API", "grpc")]);
+    show("over gRPC what came as JSON over HTTP", &workspace, &run);
+    assert_eq!(workspace.report(), statuses([FROM_REMOTE; 3]), "{}", run.output);
+    assert!(workspace.outputs() == outputs, "the outputs that came back differ");
+}
+
+#[test]
 fn a_server_killed_between_runs_still_answers() {
     let mut server = Server::start(&[]);
     let workspace = Workspace::new(&server.url(), "moon-outputs");

@@ -17,7 +17,7 @@ use crate::request_metadata::Requester;
 use crate::wire::{UpdateActionResultRequest, raw};
 use crate::writer;
 
-pub(crate) use get::find;
+pub(crate) use get::{find, is_complete};
 pub(crate) use stored::{ActionName, parse_key, provenance};
 pub(crate) use update::{put, remove};
 

@@ -18,6 +18,8 @@ use crate::proto::bytestream::{
     byte_stream_server,
 };
 
+pub(crate) use read::compressed;
+
 /// The ByteStream service.
 pub(crate) struct ByteStream(pub(crate) Arc<Core>);
 

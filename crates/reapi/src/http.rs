@@ -7,12 +7,15 @@
 //! | `cas`, `ac` | Bazel's two paths |
 //! | `value`, `record` | the values of the other clients, under their own keys |
 //! | `webdav`, `turborepo` | what those protocols add |
-//! | `upload`, `room`, `download`, `range` | bodies |
+//! | `upload`, `room`, `download`, `packed`, `range` | bodies |
+//! | `probe` | the parsers alone, for tests from outside |
 //! | `refusal` | the one table from faults to status codes |
 
 mod ac;
 mod cas;
 mod download;
+mod packed;
+pub mod probe;
 mod range;
 mod record;
 mod refusal;
@@ -24,6 +27,7 @@ mod value;
 mod webdav;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -37,6 +41,7 @@ use self::refusal::Refusal;
 use self::room::Room;
 use self::route::{Route, ValueKey};
 use crate::Origin;
+use crate::action_json::ActionJson;
 use crate::core::Core;
 
 /// The answer to a request, or why there is none.
@@ -52,12 +57,15 @@ pub(crate) struct Http {
     core: Arc<Core>,
     lookup: Arc<dyn SizeLookup>,
     room: Arc<Room>,
+    json: ActionJson,
+    /// Whether a blob came whose hash is not of the function that its length stands for.
+    sees_other_functions: AtomicBool,
 }
 
 impl Http {
     pub(crate) fn new(core: Arc<Core>, lookup: Arc<dyn SizeLookup>) -> Self {
         let room = Arc::new(Room::new(core.settings.max_uploads_bytes));
-        Self { core, lookup, room }
+        Self { core, lookup, room, json: ActionJson::default(), sees_other_functions: AtomicBool::new(false) }
     }
 
     /// Answers what is no call of a gRPC service that is here.
@@ -74,7 +82,7 @@ impl Http {
 
     async fn answer(&self, head: &Parts, body: Body) -> Answer {
         match Route::parse(head.uri.path(), &self.core.settings)? {
-            Route::Cas(hash) => self.cas(head, body, hash).await,
+            Route::Cas { hash, .. } => self.cas(head, body, hash).await,
             Route::Action { instance, hash } => self.action(head, body, instance, hash).await,
             Route::Value(key) => self.value(head, body, &key).await,
             Route::WebDav { key, is_collection } => self.webdav(head, body, key, is_collection).await,

@@ -2,6 +2,7 @@
 //! [`store::BlobStore`]. The only crate that names protobuf.
 
 mod action_cache;
+pub mod action_json;
 mod bytestream;
 mod capabilities;
 mod cas;
@@ -11,7 +12,7 @@ mod convert;
 mod core;
 mod directories;
 mod health;
-mod http;
+pub mod http;
 mod limits;
 pub mod observer;
 mod origin;
@@ -29,4 +30,4 @@ pub mod zstd_stream;
 
 pub use origin::Origin;
 pub use service::Service;
-pub use settings::{CommittedSize, Settings};
+pub use settings::{CommittedSize, InstanceRule, Settings};

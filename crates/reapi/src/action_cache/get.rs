@@ -57,6 +57,15 @@ pub(crate) async fn find(core: &Core, name: &ActionName) -> Result<Result<(re::A
     Ok(Err(Miss::Malformed))
 }
 
+/// Whether all that an encoded result names is here, its digests read as those of the name's function.
+pub(crate) async fn is_complete(core: &Core, name: &ActionName, encoded: &Bytes) -> Result<bool, Status> {
+    let function = name.hash.function();
+    let Some((named, ..)) = decode(encoded.clone(), function) else {
+        return Ok(false);
+    };
+    Ok(completeness::check(core, named, function).await? == Completeness::Complete)
+}
+
 fn decode(encoded: Bytes, function: DigestFunction) -> Option<(Named, re::ActionResult, Bytes)> {
     let result = re::ActionResult::decode(encoded.clone()).ok()?;
     let named = validate::check(&result, &mut DigestReader::of(function)).ok()?;

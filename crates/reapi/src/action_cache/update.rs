@@ -57,7 +57,12 @@ pub(crate) async fn put(core: &Core, name: &ActionName, sent: Bytes, writer: &st
 
 /// Drops the result of an action, if there is one.
 pub(crate) async fn remove(core: &Core, name: &ActionName) -> Result<(), Status> {
-    core.records.remove(&name.key()).await.map_err(status::from_store)
+    // A question is cheaper than a write that changes nothing.
+    let key = name.key();
+    if core.records.get(&key).await.map_err(status::from_store)?.is_none() {
+        return Ok(());
+    }
+    core.records.remove(&key).await.map_err(status::from_store)
 }
 
 /// Refuses a priority that is not advertised. Spec: R-136.

@@ -39,7 +39,7 @@ async fn open(core: &Core, digest: &Digest, range: ByteRange) -> Result<BlobBody
 }
 
 /// The body as one zstd frame, compressed step by step while it is sent.
-fn compressed(body: BlobBody) -> impl stream::Stream<Item = Result<Bytes, Status>> + Send {
+pub(crate) fn compressed(body: BlobBody) -> impl stream::Stream<Item = Result<Bytes, Status>> + Send {
     stream::try_unfold(Compressing { body, pending: Bytes::new(), compressor: None, ended: false }, |mut state| async {
         Ok(state.next().await?.map(|piece| (piece, state)))
     })

@@ -25,6 +25,8 @@ pub(super) enum Refusal {
     Encoding,
     /// A WebDAV listing of more than the path itself.
     Depth,
+    /// The same request again may succeed.
+    Again,
     /// What the services below said.
     Status(Status),
 }
@@ -72,7 +74,15 @@ impl IntoResponse for Refusal {
             Self::TooLarge(limit) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("more than the limit of {limit} bytes"), None)
             }
-            Self::Encoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the bytes as they are".to_owned(), None),
+            Self::Encoding => {
+                let accepted = (header::ACCEPT_ENCODING, HeaderValue::from_static("identity, zstd"));
+                let text = "send the bytes as they are; under /cas/ also as zstd".to_owned();
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, text, Some(accepted))
+            }
+            Self::Again => {
+                let text = "the digest function is known only now; send it again".to_owned();
+                (StatusCode::SERVICE_UNAVAILABLE, text, Some((header::RETRY_AFTER, RETRY_AFTER)))
+            }
             Self::Depth => (StatusCode::FORBIDDEN, "only Depth: 0".to_owned(), None),
             Self::Status(status) => {
                 let code = code(&status);

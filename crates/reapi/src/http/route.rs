@@ -16,7 +16,7 @@ const CCACHE_DIGITS: usize = 40;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// `[instance/]cas/HASH`; blobs are shared by all instances. Spec: H-24.
-    Cas(Hash),
+    Cas { instance: InstanceName, hash: Hash },
     /// `[instance/]ac/HASH`
     Action { instance: InstanceName, hash: Hash },
     /// A value of a client with keys of its own.
@@ -108,7 +108,7 @@ impl ValueKey {
 }
 
 impl Route {
-    /// Reads the path of a URL. A hash has the function that one of its length stands for. Spec: H-02.
+    /// Reads the path of a URL. A hash has the function that one of its length stands for in its instance. Spec: H-02.
     pub(super) fn parse(path: &str, settings: &Settings) -> Result<Self, Refusal> {
         if path.len() > MAX_PATH_LEN {
             return Err(malformed("a path has at most 2048 bytes"));
@@ -133,8 +133,12 @@ impl Route {
             [prefix @ .., head, rest] if head.len() == 2 && is_hex(head) && is_hex_of(rest, CCACHE_DIGITS - 2) => {
                 ccache(prefix, &format!("{head}{rest}"))
             }
-            [prefix @ .., "cas", hex] => instance(prefix).and_then(|_| Ok(Self::Cas(hash(hex, settings)?))),
-            [prefix @ .., "ac", hex] => Ok(Self::Action { instance: instance(prefix)?, hash: hash(hex, settings)? }),
+            [prefix @ .., "cas", hex] => {
+                named(prefix, hex, settings).map(|(instance, hash)| Self::Cas { instance, hash })
+            }
+            [prefix @ .., "ac", hex] => {
+                named(prefix, hex, settings).map(|(instance, hash)| Self::Action { instance, hash })
+            }
             [prefix @ .., key] if is_hex_of(key, CCACHE_DIGITS) => ccache(prefix, key),
             _ => Err(Refusal::Missing),
         }
@@ -166,13 +170,13 @@ fn ccache(prefix: &[&str], key: &str) -> Result<Route, Refusal> {
     Ok(Route::Value(ValueKey::new(Space::Ccache, format!("{key}/{}", prefix.join("/")))))
 }
 
-fn instance(prefix: &[&str]) -> Result<InstanceName, Refusal> {
-    InstanceName::parse(&prefix.join("/")).map_err(|error| Refusal::Malformed(error.to_string()))
-}
-
-fn hash(hex: &str, settings: &Settings) -> Result<Hash, Refusal> {
-    let function = settings.infer(hex.len()).ok_or_else(|| malformed("a hash has 64 hexadecimal digits"))?;
-    Hash::from_hex(function, hex).map_err(|error| Refusal::Malformed(error.to_string()))
+/// The instance before `cas` or `ac`, and the hash after it.
+fn named(prefix: &[&str], hex: &str, settings: &Settings) -> Result<(InstanceName, Hash), Refusal> {
+    let instance = InstanceName::parse(&prefix.join("/")).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let function = settings.infer_in(&instance, hex.len());
+    let function = function.ok_or_else(|| malformed("a hash has 64 hexadecimal digits"))?;
+    let hash = Hash::from_hex(function, hex).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    Ok((instance, hash))
 }
 
 fn is_hex(text: &str) -> bool {
@@ -210,7 +214,7 @@ mod tests {
             let route = parse(&format!("{path}{HEX}")).expect(path);
             assert_eq!(route, Route::Action { instance, hash });
         }
-        assert!(matches!(parse(&format!("/x/cas/{HEX}")), Ok(Route::Cas(_))));
+        assert!(matches!(parse(&format!("/x/cas/{HEX}")), Ok(Route::Cas { .. })));
     }
 
     #[test]

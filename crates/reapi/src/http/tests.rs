@@ -2,16 +2,18 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use cache_types::{Digest, DigestFunction};
+use cache_types::{Digest, DigestFunction, InstanceName};
 use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
 use store::{BlobStore, Fault, Faulty, MemoryStore};
 use tonic::service::Routes;
 use tower::ServiceExt;
 
+use crate::action_cache::{self, ActionName};
 use crate::convert::to_wire;
+use crate::core::Core;
 use crate::proto::re;
-use crate::{Service, Settings};
+use crate::{InstanceRule, Service, Settings, zstd_stream};
 
 /// The services over a memory store.
 struct Fixture {
@@ -121,15 +123,126 @@ async fn what_does_not_hash_to_its_name_is_refused_and_not_stored() {
 }
 
 #[tokio::test]
-async fn blobs_of_other_functions_are_found_by_their_hash() {
-    let settings = Settings { default_digest_function: Some(DigestFunction::Blake3), ..Settings::default() };
-    let fixture = Fixture::new(settings);
-    let blake3 = format!("/cas/{}", Digest::of(DigestFunction::Blake3, b"text").hash());
-    assert_eq!(fixture.put(&blake3, b"text").await, 200);
-    assert_eq!(fixture.get(&blake3).await, (200, "text".into()));
-    let sha256 = digest(b"other");
-    fixture.store.write(sha256, Bytes::from_static(b"other").into()).await.expect("stored");
-    assert_eq!(fixture.get(&cas(b"other")).await, (200, "other".into()));
+async fn blobs_of_any_function_of_the_length_are_taken_and_found() {
+    let fixture = Fixture::new(Settings::default());
+    let path = |function, data: &[u8]| format!("/cas/{}", Digest::of(function, data).hash());
+    let data: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let last = &data[..2_000_000];
+    let blake3 = path(DigestFunction::Blake3, &data);
+    let refused = fixture.ask("PUT", &blake3, &[], data.clone()).await;
+    assert_eq!((refused.code, refused.header("retry-after")), (503, "1"), "the first large one shows the function");
+    assert_eq!(fixture.get(&blake3).await.0, 404);
+    assert_eq!(fixture.put(&blake3, &data).await, 200);
+    assert!(fixture.get(&blake3).await == (200, data.clone().into()));
+    for function in DigestFunction::ALL {
+        let small = function.name().as_bytes();
+        assert_eq!(fixture.put(&path(function, small), small).await, 200, "{function}");
+        assert_eq!(fixture.get(&path(function, small)).await, (200, small.to_vec().into()));
+        assert_eq!(fixture.put(&path(function, last), last).await, 200, "{function}");
+        assert_eq!(fixture.put(&path(function, last), last).await, 200, "{function}, again");
+        assert_eq!(fixture.put(&path(function, last), small).await, 400, "{function}");
+        assert_eq!(fixture.put(&path(function, &data[1..]), &data[2..]).await, 400, "{function}");
+        assert_eq!(fixture.get(&path(function, &data[1..])).await.0, 404);
+        if function != DigestFunction::GitSha1 {
+            let chunk = &b"some pieces"[..];
+            assert_eq!(fixture.ask("PUT", &path(function, chunk), &[], chunked(chunk)).await.code, 200, "{function}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_function_of_an_instance_holds_for_its_action_results_too() {
+    let rule = InstanceRule {
+        prefix: InstanceName::parse("b3").expect("a name"),
+        strict_ac: false,
+        default_digest_function: Some(DigestFunction::Blake3),
+    };
+    let fixture = Fixture::new(Settings { instances: vec![rule], ..Settings::default() });
+    let large = vec![3; 2 << 20];
+    let large_path = format!("/b3/cas/{}", Digest::of(DigestFunction::Blake3, &large).hash());
+    assert_eq!(fixture.put(&large_path, &large).await, 200, "the rule says what it is");
+    let file = Digest::of(DigestFunction::Blake3, b"file");
+    let file_path = format!("/cas/{}", file.hash());
+    let output = re::OutputFile { path: "out".to_owned(), digest: Some(to_wire(&file)), ..Default::default() };
+    let result = re::ActionResult { output_files: vec![output], ..Default::default() };
+    let action = Digest::of(DigestFunction::Blake3, b"action");
+    for instance in ["b3/", ""] {
+        let path = format!("/{instance}ac/{}", action.hash());
+        assert_eq!(fixture.put(&file_path, b"file").await, 200);
+        assert_eq!(fixture.put(&path, &result.encode_to_vec()).await, 200);
+        let (code, body) = fixture.get(&path).await;
+        assert_eq!(code, 200, "{path}");
+        assert_eq!(re::ActionResult::decode(body).expect("an ActionResult").output_files, result.output_files);
+        let name = instance.trim_end_matches('/');
+        let core = Core::new(fixture.store.clone(), fixture.store.clone(), Settings::default());
+        let name = ActionName::of(InstanceName::parse(name).expect("a name"), &action);
+        assert!(action_cache::find(&core, &name).await.expect("answers").is_ok(), "as over gRPC");
+        assert_eq!(fixture.put(&path, b"raw").await, 200);
+        assert_eq!(fixture.get(&path).await, (200, "raw".into()), "the last write wins");
+        assert!(action_cache::find(&core, &name).await.expect("answers").is_err());
+    }
+}
+
+#[tokio::test]
+async fn zstd_travels_both_ways_and_never_with_a_range() {
+    let fixture = Fixture::new(Settings::default());
+    let data = b"the same words again and again ".repeat(100_000);
+    let packed = Bytes::from(zstd_stream::encode_all(&data).expect("compresses"));
+    let size = data.len().to_string();
+    let path = cas(&data);
+    let sized = [("content-encoding", "zstd"), ("x-digest-sizebytes", &*size)];
+    for headers in [&sized[..], &sized[..1]] {
+        assert_eq!(fixture.ask("PUT", &path, headers, packed.clone()).await.code, 200);
+        assert!(fixture.get(&path).await == (200, data.clone().into()));
+        assert_eq!(fixture.ask("PUT", &path, headers, packed.clone()).await.code, 200, "again");
+        fixture.store.forget(&digest(&data));
+        assert_eq!(fixture.ask("PUT", &path, headers, packed.slice(..packed.len() - 1)).await.code, 400, "cut");
+        assert_eq!(fixture.ask("PUT", &path, headers, data[..100].to_vec()).await.code, 400, "not zstd");
+        assert_eq!(fixture.get(&path).await.0, 404);
+    }
+    for wrong in ["1", "3099999", "3100001", "-1", "x"] {
+        let headers = [("content-encoding", "zstd"), ("x-digest-sizebytes", wrong)];
+        assert_eq!(fixture.ask("PUT", &path, &headers, packed.clone()).await.code, 400, "{wrong}");
+        assert_eq!(fixture.get(&path).await.0, 404);
+    }
+    assert_eq!(fixture.put(&path, &data).await, 200);
+    let accepted = [("accept-encoding", "gzip, zstd")];
+    let sent = fixture.ask("GET", &path, &accepted, Body::empty()).await;
+    assert_eq!((sent.code, sent.header("content-encoding"), sent.header("content-length")), (200, "zstd", ""));
+    assert_eq!(sent.header("vary"), "accept-encoding");
+    assert!(sent.body.len() < data.len() / 10);
+    assert!(zstd_stream::decode_all(sent.body.clone(), data.len() as u64).expect("a frame") == data);
+    let part = [accepted[0], ("range", "bytes=4-7")];
+    let part = fixture.ask("GET", &path, &part, Body::empty()).await;
+    assert_eq!((part.code, &part.body[..], part.header("content-encoding")), (206, &b"same"[..], ""));
+    let plain = fixture.ask("GET", &path, &[], Body::empty()).await;
+    assert_eq!((plain.header("vary"), plain.header("content-encoding")), ("accept-encoding", ""));
+    assert_ne!(plain.header("etag"), sent.header("etag"), "other bytes, another tag");
+    for (tag, headers) in [(plain.header("etag"), &[][..]), (sent.header("etag"), &accepted[..])] {
+        let known = [headers, &[("if-none-match", tag)]].concat();
+        let answered = fixture.ask("GET", &path, &known, Body::empty()).await;
+        assert_eq!((answered.code, answered.header("etag"), answered.body.len()), (304, tag, 0));
+    }
+    fixture.store.forget(&digest(&data));
+    let gone = fixture.ask("GET", &path, &[("if-none-match", "*")], Body::empty()).await;
+    assert_eq!(gone.code, 404);
+}
+
+#[tokio::test]
+async fn a_packed_body_that_hides_its_size_holds_no_more_than_its_share() {
+    let fixture = Fixture::new(Settings::default());
+    let data = vec![0; 65 << 20];
+    let bomb = Bytes::from(zstd_stream::encode_all(&data).expect("compresses"));
+    let path = cas(&data);
+    assert_eq!(fixture.ask("PUT", &path, &[("content-encoding", "zstd")], bomb.clone()).await.code, 413);
+    assert_eq!(fixture.get(&path).await.0, 404);
+    let limited = Fixture::new(Settings { max_blob_size_bytes: 1_000_000, ..Settings::default() });
+    let lying = [("content-encoding", "zstd"), ("x-digest-sizebytes", "1000000")];
+    assert_eq!(limited.ask("PUT", &path, &lying, bomb.clone()).await.code, 400);
+    let honest = [("content-encoding", "zstd"), ("x-digest-sizebytes", "68157440")];
+    assert_eq!(limited.ask("PUT", &path, &honest, bomb.clone()).await.code, 413);
+    assert_eq!(limited.ask("PUT", &path, &honest[..1], bomb.clone()).await.code, 413);
+    assert_eq!(fixture.ask("PUT", &path, &honest, bomb).await.code, 200, "zeros are a blob too");
 }
 
 #[tokio::test]
@@ -149,8 +262,11 @@ async fn limits_methods_and_encodings_have_their_codes() {
         let answered = fixture.ask(method, path, &[], Body::empty()).await;
         assert_eq!((answered.code, answered.header("allow")), (405, allow), "{method} {path}");
     }
-    let packed = fixture.ask("PUT", &cas(b"x"), &[("content-encoding", "zstd")], "x").await;
-    assert_eq!(packed.code, 415);
+    for (path, coding) in [(&*cas(b"x"), "gzip"), ("/webdav/y", "zstd"), ("/v1/cache/1", "br")] {
+        let packed = fixture.ask("PUT", path, &[("content-encoding", coding)], "x").await;
+        assert_eq!((packed.code, packed.header("accept-encoding")), (415, "identity, zstd"), "{path} {coding}");
+        assert_eq!(fixture.get(path).await.0, 404);
+    }
     assert_eq!(fixture.get("/cas/abc").await.0, 400);
     assert_eq!(fixture.get("/webdav/%2e%2e/x").await.0, 400);
     assert_eq!(fixture.get("/nothing").await.0, 404);
@@ -201,6 +317,62 @@ async fn an_action_result_is_served_when_it_is_complete() {
     let absolute = re::OutputFile { path: "/out".to_owned(), ..result(b"file").output_files[0].clone() };
     let broken = re::ActionResult { output_files: vec![absolute], ..Default::default() };
     assert_eq!(fixture.put(&path, &broken.encode_to_vec()).await, 400);
+}
+
+#[tokio::test]
+async fn json_is_a_form_of_an_action_result() {
+    let fixture = Fixture::new(Settings::default());
+    let path = format!("/ac/{}", digest(b"action").hash());
+    let file = digest(b"file");
+    let text = format!(
+        r#"{{"outputFiles":[{{"path":"out","digest":{{"hash":"{}","sizeBytes":"4"}},"isExecutable":true}}],"stdoutRaw":"b3V0"}}"#,
+        file.hash()
+    );
+    let sends = [("content-type", "application/json")];
+    let wants = [("accept", "application/json")];
+    assert_eq!(fixture.ask("PUT", &path, &sends, text.clone()).await.code, 200);
+    assert_eq!(fixture.ask("GET", &path, &wants, Body::empty()).await.code, 404, "its file is not here");
+    assert_eq!(fixture.put(&cas(b"file"), b"file").await, 200);
+    let json = fixture.ask("GET", &path, &wants, Body::empty()).await;
+    assert_eq!((json.code, json.header("content-type")), (200, "application/json"));
+    let json: serde_json::Value = serde_json::from_slice(&json.body).expect("JSON");
+    let sent: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(json["outputFiles"], sent["outputFiles"]);
+    assert_eq!(json["stdoutDigest"]["hash"], digest(b"out").hash().to_string(), "inlined bytes are in the CAS");
+    let binary = re::ActionResult::decode(fixture.get(&path).await.1).expect("an ActionResult");
+    assert_eq!(binary.output_files[0].digest, Some(to_wire(&file)));
+    let head = fixture.ask("HEAD", &path, &wants, Body::empty()).await;
+    assert_eq!(head.code, 200);
+    fixture.store.forget(&file);
+    assert_eq!(fixture.ask("GET", &path, &wants, Body::empty()).await.code, 404);
+    for other in ["{}", "{\"exitCode\":1}", "[1,2]", "{\"outputFiles\":1}", "{"] {
+        assert_eq!(fixture.ask("PUT", &path, &sends, other).await.code, 200);
+        assert_eq!(fixture.ask("GET", &path, &wants, Body::empty()).await.body, other, "as it came");
+    }
+    let absolute = text.replace("\"out\"", "\"/out\"");
+    assert_eq!(fixture.ask("PUT", &path, &sends, absolute).await.code, 400);
+}
+
+#[tokio::test]
+async fn a_strict_instance_takes_action_results_alone() {
+    let prefix = InstanceName::parse("strict").expect("a name");
+    let rule = InstanceRule { prefix, strict_ac: true, default_digest_function: None };
+    let fixture = Fixture::new(Settings { instances: vec![rule], ..Settings::default() });
+    fixture.store.write(digest(b"file"), Bytes::from_static(b"file").into()).await.expect("stored");
+    let hash = digest(b"action").hash().to_string();
+    let (strict, free) = (format!("/strict/x/ac/{hash}"), format!("/free/ac/{hash}"));
+    let sends = [("content-type", "application/json")];
+    for other in [&b"cCrS\0\x01"[..], b"{\"outputFiles\":[]}", &[7; 5 << 20]] {
+        assert!(matches!(fixture.put(&strict, other).await, 400 | 413));
+        assert_eq!(fixture.get(&strict).await.0, 404);
+        assert_eq!(fixture.put(&free, other).await, 200);
+    }
+    assert_eq!(fixture.ask("PUT", &strict, &sends, "[]").await.code, 400);
+    assert_eq!(fixture.ask("PUT", &strict, &sends, "{\"exitCode\":1}").await.code, 200);
+    assert_eq!(fixture.put(&strict, &result(b"file").encode_to_vec()).await, 200);
+    assert_eq!(fixture.get(&strict).await.0, 200);
+    assert_eq!(fixture.put(&strict, b"").await, 200, "a result of nothing");
+    assert!(!fixture.get(&strict).await.1.is_empty(), "is no empty answer");
 }
 
 #[tokio::test]

@@ -2,43 +2,69 @@ use std::io;
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
-use cache_types::{Digest, DigestFunction, Hasher};
+use cache_types::{Digest, DigestFunction, Hash, Hasher};
 use futures::{StreamExt, stream};
-use http::header;
 use http::request::Parts;
 use store::{BlobBody, BodyError, StoreError};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::Http;
+use super::packed::{self, Coding};
 use super::refusal::Refusal;
 use super::room::Share;
 use crate::core::Core;
 use crate::status;
 
 /// What of a body whose digest is not known yet is held in memory; the rest goes through a file without a name.
-const HELD_BYTES: usize = 1024 * 1024;
+pub(super) const HELD_BYTES: usize = 1024 * 1024;
 
 /// The bytes read from that file at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
+/// What a packed body may hold that does not say how long it is. Spec: R-076.
+const MAX_UNDECLARED_BYTES: u64 = 64 * 1024 * 1024;
+
 /// A body on its way in, checked as far as the headers tell.
 pub(super) struct Incoming {
-    /// Its length, where the client says it.
+    /// The length of its bytes, where the client says it.
     pub(super) size_bytes: Option<u64>,
     /// The bytes, none of which may be long in coming. Spec: R-077.
     pub(super) body: BlobBody,
+    /// The most bytes that are taken.
+    limit_bytes: u64,
 }
 
 impl Incoming {
-    /// Takes over the body of a request. Spec: H-21.
+    /// Takes over the body of a request that travels as it is.
     pub(super) fn new(core: &Core, head: &Parts, body: Body) -> Result<Self, Refusal> {
-        let encoding = head.headers.get(header::CONTENT_ENCODING);
-        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            return Err(Refusal::Encoding);
+        match Coding::of(&head.headers)? {
+            Coding::Identity => Self::plain(core, body),
+            Coding::Zstd => Err(Refusal::Encoding),
         }
+    }
+
+    /// Takes over the body of a request, packed or not. Spec: H-21.
+    pub(super) fn unpacking(core: &Core, head: &Parts, body: Body) -> Result<Self, Refusal> {
+        let incoming = Self::plain(core, body)?;
+        if Coding::of(&head.headers)? == Coding::Identity {
+            return Ok(incoming);
+        }
+        let size_bytes = packed::declared_size(&head.headers)?;
+        check_size(size_bytes.unwrap_or(0), incoming.limit_bytes)?;
+        let limit_bytes = incoming.limit_bytes.min(size_bytes.unwrap_or(MAX_UNDECLARED_BYTES));
+        // Where no size is declared, the count of what came tells first that there is too much.
+        let body = packed::unpacked(incoming.body, size_bytes.unwrap_or(limit_bytes.saturating_mul(2)))?;
+        Ok(Self { size_bytes, body, limit_bytes })
+    }
+
+    fn plain(core: &Core, body: Body) -> Result<Self, Refusal> {
         let size_bytes = body.size_hint().exact();
-        check_size(core, size_bytes.unwrap_or(0))?;
+        let limit_bytes = match core.settings.max_blob_size_bytes {
+            0 => i64::MAX.unsigned_abs(),
+            limit => limit,
+        };
+        check_size(size_bytes.unwrap_or(0), limit_bytes)?;
         let state = (body.into_data_stream(), core.settings.no_progress);
         let pieces = stream::try_unfold(state, |(mut stream, limit)| async move {
             let next = tokio::time::timeout(limit, stream.next()).await;
@@ -46,21 +72,22 @@ impl Incoming {
             let piece = next.transpose().map_err(interrupted)?;
             Ok(piece.map(|piece| (piece, (stream, limit))))
         });
-        Ok(Self { size_bytes, body: BlobBody::from_stream(pieces) })
+        Ok(Self { size_bytes, body: BlobBody::from_stream(pieces), limit_bytes })
     }
 
-    /// Takes in the whole of it and finds its digest.
-    pub(super) async fn spool(mut self, http: &Http, function: DigestFunction) -> Result<Spooled, Refusal> {
-        // GITSHA1 alone needs the size first, and no hash in a URL stands for it.
-        let mut hasher = Hasher::new(function, 0);
+    /// Takes in the whole of it and finds its hash by each of the functions.
+    pub(super) async fn spool(mut self, http: &Http, functions: &[DigestFunction]) -> Result<Spooled, Refusal> {
+        // GITSHA1 alone needs the size first: without it, its hash fits nothing.
+        let sized = |function: &DigestFunction| Hasher::new(*function, self.size_bytes.unwrap_or(0));
+        let mut hashers: Vec<Hasher> = functions.iter().map(sized).collect();
         let mut size_bytes = 0;
         let mut held = BytesMut::new();
         let mut file = None;
         let mut share = http.room.share();
         while let Some(piece) = self.body.next().await.transpose()? {
             size_bytes += piece.len() as u64;
-            check_size(&http.core, size_bytes)?;
-            hasher.update(&piece);
+            check_size(size_bytes, self.limit_bytes)?;
+            hashers.iter_mut().for_each(|hasher| hasher.update(&piece));
             held.extend_from_slice(&piece);
             if held.len() >= HELD_BYTES {
                 share.grow(held.len() as u64)?;
@@ -72,14 +99,21 @@ impl Incoming {
                 held.clear();
             }
         }
-        let digest = Digest::new(hasher.finish(), size_bytes).map_err(|error| status::bad_digest(&error))?;
+        let hashes = hashers.into_iter().map(Hasher::finish).collect();
         let Some(mut file) = file else {
-            return Ok(Spooled { digest, body: held.freeze().into() });
+            return Ok(Spooled { hashes, size_bytes, body: held.freeze().into() });
         };
         share.grow(held.len() as u64)?;
         file.write_all(&held).await.map_err(failed)?;
         file.rewind().await.map_err(failed)?;
-        Ok(Spooled { digest, body: from_file(file, share) })
+        Ok(Spooled { hashes, size_bytes, body: from_file(file, share) })
+    }
+
+    /// Takes in the whole of it and finds its digest by SHA-256.
+    pub(super) async fn spool_sha256(self, http: &Http) -> Result<(Digest, BlobBody), Refusal> {
+        let spooled = self.spool(http, &[DigestFunction::Sha256]).await?;
+        let hash = spooled.hashes.into_iter().next().unwrap_or_else(|| DigestFunction::Sha256.empty_hash());
+        Ok((Digest::new(hash, spooled.size_bytes).map_err(|error| status::bad_digest(&error))?, spooled.body))
     }
 
     /// Reads it to its end and checks that it is this blob, which is here already. Spec: H-08.
@@ -98,13 +132,15 @@ impl Incoming {
 
 /// A body that was read to its end.
 pub(super) struct Spooled {
-    pub(super) digest: Digest,
+    /// Its hash by each of the functions that were asked for.
+    pub(super) hashes: Vec<Hash>,
+    pub(super) size_bytes: u64,
     pub(super) body: BlobBody,
 }
 
-fn check_size(core: &Core, size_bytes: u64) -> Result<(), Refusal> {
-    if core.settings.is_too_large(size_bytes) {
-        return Err(Refusal::TooLarge(core.settings.max_blob_size_bytes));
+fn check_size(size_bytes: u64, limit_bytes: u64) -> Result<(), Refusal> {
+    if size_bytes > limit_bytes {
+        return Err(Refusal::TooLarge(limit_bytes));
     }
     Ok(())
 }

@@ -1,14 +1,14 @@
 use axum::body::Body;
 use axum::response::IntoResponse;
-use cache_types::DigestFunction;
+use cache_types::Digest;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use store::Provenance;
+use store::{BlobBody, Provenance};
 
 use super::record::{MAX_HEADER_BYTES, ValueRecord};
 use super::refusal::Refusal;
 use super::route::ValueKey;
-use super::upload::{Incoming, Spooled};
+use super::upload::Incoming;
 use super::{Answer, Http, download};
 use crate::writer;
 
@@ -46,20 +46,19 @@ impl Http {
         if headers.iter().any(|(_, value)| value.len() > MAX_HEADER_BYTES) {
             return Err(Refusal::Malformed(format!("a header that is kept has at most {MAX_HEADER_BYTES} bytes")));
         }
-        let spooled = Incoming::new(&self.core, head, body)?.spool(self, DigestFunction::Sha256).await?;
+        let spooled = Incoming::new(&self.core, head, body)?.spool_sha256(self).await?;
         self.keep_value(spooled, key, headers, writer::of(&head.extensions)).await
     }
 
     /// Stores the bytes, then the record that names them.
     pub(super) async fn keep_value(
         &self,
-        spooled: Spooled,
+        (digest, bytes): (Digest, BlobBody),
         key: &ValueKey,
         headers: Vec<(HeaderName, HeaderValue)>,
         writer: &str,
     ) -> Result<(), Refusal> {
-        let digest = spooled.digest;
-        self.core.blobs.write(digest, spooled.body).await?;
+        self.core.blobs.write(digest, bytes).await?;
         // Asked for before the record is written, so that the blob does not go first.
         self.core.has(&digest).await?;
         let record = ValueRecord { digest, provenance: Provenance::now(writer), headers };
