@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::{Endpoint, EndpointError};
+use crate::{Endpoint, EndpointError, TransportLimits};
 
 /// The share of the file system that holds the data folder which the store may fill when no size is given.
 pub const DEFAULT_DISK_SHARE: f64 = 0.2;
@@ -55,6 +55,8 @@ pub struct Config {
     pub durability: Durability,
     /// How long a drain waits for calls in flight.
     pub drain: Duration,
+    /// What the transport lets its peers use.
+    pub transport: TransportLimits,
 }
 
 impl Config {
@@ -75,6 +77,7 @@ impl Config {
                 lease: raw.lease.unwrap_or(DEFAULT_LEASE),
                 durability: raw.durability.unwrap_or(Durability::PowerLoss),
                 drain: raw.drain.unwrap_or(Duration::from_secs(30)),
+                transport: TransportLimits::default(),
             }),
             _ => Err(ConfigError { faults }),
         }

@@ -5,8 +5,10 @@ mod config;
 mod listen;
 mod logs;
 mod run;
+mod transport;
 
 pub use config::{Config, ConfigError, DEFAULT_DISK_SHARE, DEFAULT_LEASE, Durability, RawConfig};
 pub use listen::{Endpoint, EndpointError};
 pub use logs::start as start_logs;
 pub use run::run;
+pub use transport::{Peer, PeerAddress, TransportLimits};

@@ -107,6 +107,14 @@ impl Bound {
         }
     }
 
+    /// The same socket for the runtime.
+    pub(crate) fn listener(self) -> std::io::Result<Listener> {
+        match self {
+            Self::Tcp(listener) => Ok(Listener::Tcp(tokio::net::TcpListener::from_std(listener)?)),
+            Self::Unix(listener, file) => Ok(Listener::Unix(tokio::net::UnixListener::from_std(listener)?, file)),
+        }
+    }
+
     /// The address in use, the port that was picked included.
     pub(crate) fn endpoint(&self) -> anyhow::Result<Endpoint> {
         match self {
@@ -114,6 +122,12 @@ impl Bound {
             Self::Unix(_, file) => Ok(Endpoint::Unix(file.0.clone())),
         }
     }
+}
+
+/// A socket that accepts connections.
+pub(crate) enum Listener {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener, SocketFile),
 }
 
 /// Removes a socket file left behind by a server that is gone.

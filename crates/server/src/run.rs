@@ -1,28 +1,16 @@
 use std::io::Write;
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::Context;
 use bytesize::ByteSize;
-use futures::future::{BoxFuture, FutureExt, Shared, try_join_all};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
-use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tokio::task::JoinSet;
 
 use crate::Config;
 use crate::assemble::{Assembly, assemble};
 use crate::listen::Bound;
-
-/// Streams that one connection may have open. Spec: R-182.
-const MAX_STREAMS: u32 = 1000;
-/// HTTP/2 windows, large enough for one stream to fill a fast network. Spec: performance, R-182.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// A peer that answers no ping for this long is gone.
-const PING_EVERY: Duration = Duration::from_secs(60);
-
-type Stop = Shared<BoxFuture<'static, ()>>;
+use crate::transport::{Drain, Transport, TransportLimits, serve};
 
 /// Serves until SIGTERM or SIGINT, then drains: new connections are refused, calls in flight are finished.
 ///
@@ -36,28 +24,26 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let bound = config.listen.iter().map(Bound::bind).collect::<anyhow::Result<Vec<Bound>>>()?;
     announce(&config, &bound)?;
 
-    let (stop, stopped) = oneshot::channel::<()>();
-    let stopped: Stop = stopped.map(|_| ()).boxed().shared();
-    let routes = service.routes();
-    let serving = try_join_all(bound.into_iter().map(|bound| serve(bound, routes.clone(), stopped.clone())));
-    tokio::pin!(serving);
-
-    tokio::select! {
-        ended = &mut serving => {
-            ended?;
-        }
-        name = ended_by_signal() => {
-            tracing::info!(signal = name?, "draining");
-            service.drain();
-            // The receiver is held by the listeners; with none left there is nothing to stop.
-            let _: Result<(), ()> = stop.send(());
-            tokio::select! {
-                ended = &mut serving => { ended?; }
-                () = tokio::time::sleep(config.drain) => tracing::warn!(after = ?config.drain, "calls still in flight were cut"),
-                name = ended_by_signal() => tracing::warn!(signal = name?, "a second signal: calls in flight were cut"),
-            }
-        }
+    let transport = Arc::new(Transport::new(transport_limits(&config), None));
+    let (drain, draining) = Drain::new();
+    let mut listeners = JoinSet::new();
+    for bound in bound {
+        listeners.spawn(serve(bound.listener()?, transport.clone(), service.routes(), draining.clone()));
     }
+
+    let name = tokio::select! {
+        name = ended_by_signal() => name?,
+        () = all_ended(&mut listeners) => anyhow::bail!("no listener is left"),
+    };
+    tracing::info!(signal = name, connections = transport.open_connections(), "draining");
+    service.drain();
+    drain.begin(transport.open_connections(), config.drain);
+    tokio::select! {
+        () = all_ended(&mut listeners) => {}
+        () = tokio::time::sleep(config.drain) => tracing::warn!(after = ?config.drain, "calls still in flight were cut"),
+        name = ended_by_signal() => tracing::warn!(signal = name?, "a second signal: calls in flight were cut"),
+    }
+    listeners.shutdown().await;
     tokio::task::spawn_blocking(move || store.close()).await?;
     tracing::info!("stopped");
     Ok(())
@@ -78,28 +64,40 @@ fn announce(config: &Config, bound: &[Bound]) -> anyhow::Result<()> {
     out.flush().context("standard output")
 }
 
-async fn serve(bound: Bound, routes: Routes, stop: Stop) -> anyhow::Result<()> {
-    let router = Server::builder()
-        .accept_http1(true)
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .add_routes(routes);
-    match bound {
-        Bound::Tcp(listener) => {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            // Without it a small answer waits for the peer's delayed acknowledgement.
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            router.serve_with_incoming_shutdown(incoming, stop).await?;
-        }
-        Bound::Unix(listener, _file) => {
-            let incoming =
-                tokio_stream::wrappers::UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
-            router.serve_with_incoming_shutdown(incoming, stop).await?;
+/// The limits, with no more connections than half of the files that this process may open.
+fn transport_limits(config: &Config) -> TransportLimits {
+    let mut limits = config.transport.clone();
+    let files = usize::try_from(raise_open_files()).unwrap_or(usize::MAX);
+    if limits.max_connections > files / 2 {
+        limits.max_connections = (files / 2).max(1);
+        tracing::warn!(
+            files,
+            connections = limits.max_connections,
+            "few open files are allowed (ulimit -n): fewer connections"
+        );
+    }
+    limits
+}
+
+/// Raises the number of files this process may open to what its user may have, and returns it.
+fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised.current.unwrap_or(u64::MAX),
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays");
+            limit.current.unwrap_or(u64::MAX)
         }
     }
-    Ok(())
+}
+
+async fn all_ended(listeners: &mut JoinSet<()>) {
+    while let Some(ended) = listeners.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a listener failed");
+        }
+    }
 }
 
 /// Waits for a signal that asks to end, and names it.

@@ -1,0 +1,91 @@
+//! The transport: HTTP/1.1 and HTTP/2 on each listener, told apart by the first bytes.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `accept` | new connections: how many, and what happens when there are no descriptors left |
+//! | `connection` | one connection from its first byte to its last |
+//! | `socket` | reads and writes of one connection; small writes leave together |
+//! | `calls` | on which task a call runs |
+//! | `deadline` | `grpc-timeout` |
+//! | `drain` | the order to end, spread over the connections |
+//! | `peer` | who is at the other end |
+//! | `limits` | what a peer may use |
+
+mod accept;
+mod calls;
+mod connection;
+mod deadline;
+mod drain;
+mod limits;
+mod peer;
+mod socket;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+
+pub(crate) use self::accept::serve;
+pub(crate) use self::drain::{Drain, Draining};
+pub use self::limits::TransportLimits;
+pub use self::peer::{Peer, PeerAddress};
+
+/// A byte stream that HTTP is spoken on.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection that was accepted and on which nothing was said yet.
+pub(crate) struct Accepted {
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) peer: Peer,
+}
+
+/// What is done to an accepted stream before HTTP is spoken on it, such as a TLS handshake.
+pub(crate) type Wrap = Arc<dyn Fn(Accepted) -> BoxFuture<'static, io::Result<Accepted>> + Send + Sync>;
+
+/// What all listeners share.
+pub(crate) struct Transport {
+    limits: TransportLimits,
+    wrap: Option<Wrap>,
+    free: Arc<Semaphore>,
+}
+
+impl Transport {
+    /// A transport with these limits; `wrap` is applied to each accepted stream.
+    pub(crate) fn new(limits: TransportLimits, wrap: Option<Wrap>) -> Self {
+        let free = Arc::new(Semaphore::new(limits.max_connections));
+        Self { limits, wrap, free }
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.limits.max_connections.saturating_sub(self.free.available_permits())
+    }
+}
+
+/// What answers the requests of all connections.
+pub(crate) trait App:
+    tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<T> App for T where
+    T: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+#[cfg(test)]
+mod tests;
