@@ -4,7 +4,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use bytesize::ByteSize;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::Config;
@@ -22,6 +22,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let opened = config.clone();
     let Assembly { store, service } = tokio::task::spawn_blocking(move || assemble(&opened)).await??;
     let bound = config.listen.iter().map(Bound::bind).collect::<anyhow::Result<Vec<Bound>>>()?;
+    // Before anyone is told that this server listens: from then on it may be told to end.
+    let mut end = EndSignals::listen()?;
     announce(&config, &bound)?;
 
     let transport = Arc::new(Transport::new(transport_limits(&config), None));
@@ -32,7 +34,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 
     let name = tokio::select! {
-        name = ended_by_signal() => name?,
+        name = end.next() => name,
         () = all_ended(&mut listeners) => anyhow::bail!("no listener is left"),
     };
     tracing::info!(signal = name, connections = transport.open_connections(), "draining");
@@ -41,7 +43,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         () = all_ended(&mut listeners) => {}
         () = tokio::time::sleep(config.drain) => tracing::warn!(after = ?config.drain, "calls still in flight were cut"),
-        name = ended_by_signal() => tracing::warn!(signal = name?, "a second signal: calls in flight were cut"),
+        name = end.next() => tracing::warn!(signal = name, "a second signal: calls in flight were cut"),
     }
     listeners.shutdown().await;
     tokio::task::spawn_blocking(move || store.close()).await?;
@@ -100,12 +102,23 @@ async fn all_ended(listeners: &mut JoinSet<()>) {
     }
 }
 
-/// Waits for a signal that asks to end, and names it.
-async fn ended_by_signal() -> anyhow::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+/// The signals that ask this process to end.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    /// Takes the signals from now on; none is lost.
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one, and names it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }

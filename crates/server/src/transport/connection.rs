@@ -3,12 +3,14 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Sleep, sleep, timeout};
 use tower::ServiceExt;
 
@@ -20,6 +22,11 @@ use super::{Accepted, App, Draining, Transport, TransportLimits, deadline};
 const PREFACE_BYTES: u64 = 24;
 /// The head of an HTTP/1.1 request, and the most of its body that is read ahead.
 const HTTP1_BUFFER_BYTES: usize = 128 * 1024;
+
+/// How long a connection that has ended waits for its peer to have read the end of it.
+const LINGER: Duration = Duration::from_secs(1);
+/// What is read of a peer meanwhile, and dropped.
+const LINGER_BYTES: u64 = 256 * 1024;
 
 /// Serves one connection until the peer closes it, a limit ends it, or a drain does.
 pub(super) async fn serve<A: App>(accepted: Accepted, transport: Arc<Transport>, app: A, draining: Draining) {
@@ -43,9 +50,9 @@ async fn speak<A: App>(
     limits: &TransportLimits,
     app: A,
     mut draining: Draining,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), tower::BoxError> {
     let Accepted { stream, peer } = accepted;
-    let (io, socket) = Socket::new(stream);
+    let (io, mut socket) = Socket::new(stream);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         let limit = deadline::of(request.headers());
@@ -58,7 +65,7 @@ async fn speak<A: App>(
     let mut turn = pin!(draining.my_turn());
     let mut is_told = false;
     let mut is_first = true;
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         // Polled once, it wakes this task when the drain begins; until then there is no need to ask again.
         if !is_told && (is_first || heard.has_begun()) && turn.as_mut().poll(cx).is_ready() {
             is_told = true;
@@ -67,14 +74,30 @@ async fn speak<A: App>(
         is_first = false;
         let ended = http.as_mut().poll(cx);
         if let Poll::Ready(Err(error)) = socket.send(cx) {
-            return Poll::Ready(Err(error.into()));
+            return Poll::Ready(Err::<_, tower::BoxError>(error.into()));
         }
-        if ended.is_ready() {
-            return ended;
+        if let Poll::Ready(ended) = ended {
+            return Poll::Ready(Ok(ended));
         }
         patience.poll(cx, &socket).map(|reason| Err(reason.into()))
     })
-    .await
+    .await?;
+    linger(&mut socket).await;
+    ended
+}
+
+/// Says that nothing more comes, and then waits a moment for the peer to say the same. A socket that is closed with
+/// bytes unread takes back what its peer has not read yet, such as the last answer before a drain.
+async fn linger(socket: &mut Socket) {
+    let drained = async {
+        socket.shutdown().await?;
+        tokio::io::copy(&mut socket.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    match timeout(LINGER, drained).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::trace!(%error, "the peer was gone already"),
+        Err(_) => tracing::trace!("the peer does not close its half"),
+    }
 }
 
 fn builder(limits: &TransportLimits) -> Builder<Calls> {
