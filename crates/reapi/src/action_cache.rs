@@ -9,8 +9,10 @@ mod update;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cache_types::Role;
 use tonic::{Request, Response, Status};
 
+use crate::access;
 use crate::core::Core;
 use crate::proto::re::GetActionResultRequest;
 use crate::request_metadata::Requester;
@@ -27,6 +29,7 @@ pub(crate) struct ActionCache(pub(crate) Arc<Core>);
 #[tonic::async_trait]
 impl raw::action_cache_server::ActionCache for ActionCache {
     async fn get_action_result(&self, request: Request<GetActionResultRequest>) -> Result<Response<Bytes>, Status> {
+        access::check_named(request.extensions(), Role::Read, &request.get_ref().instance_name)?;
         let requester = Requester::of(request.metadata().as_ref());
         get::get(&self.0, &requester, request.into_inner()).await.map(Response::new)
     }
@@ -35,6 +38,7 @@ impl raw::action_cache_server::ActionCache for ActionCache {
         &self,
         request: Request<UpdateActionResultRequest>,
     ) -> Result<Response<Bytes>, Status> {
+        access::check_named(request.extensions(), Role::AcWrite, &request.get_ref().instance_name)?;
         let (_, extensions, request) = request.into_parts();
         update::update(&self.0, request, writer::of(&extensions)).await.map(Response::new)
     }

@@ -8,6 +8,7 @@ mod write;
 
 use std::sync::Arc;
 
+use cache_types::Role;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,6 +18,7 @@ use crate::proto::bytestream::{
     QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest, WriteResponse,
     byte_stream_server,
 };
+use crate::{access, status};
 
 pub(crate) use read::compressed;
 
@@ -28,11 +30,13 @@ impl byte_stream_server::ByteStream for ByteStream {
     type ReadStream = BoxStream<'static, Result<ReadResponse, Status>>;
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        read::read(&self.0, request.get_ref()).await.map(Response::new)
+        let caller = access::caller(request.extensions()).map_err(status::denied)?;
+        read::read(&self.0, caller, request.get_ref()).await.map(Response::new)
     }
 
     async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
-        let committed_size = write::write(&self.0, request.into_inner().boxed()).await?;
+        let caller = access::caller(request.extensions()).map_err(status::denied)?.clone();
+        let committed_size = write::write(&self.0, &caller, request.into_inner().boxed()).await?;
         Ok(Response::new(WriteResponse { committed_size }))
     }
 
@@ -42,6 +46,7 @@ impl byte_stream_server::ByteStream for ByteStream {
         request: Request<QueryWriteStatusRequest>,
     ) -> Result<Response<QueryWriteStatusResponse>, Status> {
         let resource = resource::write(&self.0.settings, &request.get_ref().resource_name)?;
+        access::check(request.extensions(), Role::Read, &resource.blob.instance).map_err(status::denied)?;
         let digest = resource.blob.digest;
         let complete = self.0.has(&digest).await?;
         let committed_size = if complete { digest.size_i64() } else { 0 };

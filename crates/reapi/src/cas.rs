@@ -9,6 +9,7 @@ mod page_token;
 
 use std::sync::Arc;
 
+use cache_types::Role;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,6 +18,7 @@ use crate::core::Core;
 use crate::proto::re;
 use crate::wire::GetTreeResponse;
 use crate::wire::raw::content_addressable_storage_server::ContentAddressableStorage;
+use crate::{access, status};
 
 /// The ContentAddressableStorage service.
 pub(crate) struct Cas(pub(crate) Arc<Core>);
@@ -27,6 +29,7 @@ impl ContentAddressableStorage for Cas {
         &self,
         request: Request<re::FindMissingBlobsRequest>,
     ) -> Result<Response<re::FindMissingBlobsResponse>, Status> {
+        access::check_named(request.extensions(), Role::Read, &request.get_ref().instance_name)?;
         find_missing::find_missing(&self.0, request.into_inner()).await.map(Response::new)
     }
 
@@ -34,6 +37,7 @@ impl ContentAddressableStorage for Cas {
         &self,
         request: Request<re::BatchUpdateBlobsRequest>,
     ) -> Result<Response<re::BatchUpdateBlobsResponse>, Status> {
+        access::check_named(request.extensions(), Role::CasWrite, &request.get_ref().instance_name)?;
         batch_update::batch_update(&self.0, request.into_inner()).await.map(Response::new)
     }
 
@@ -41,12 +45,14 @@ impl ContentAddressableStorage for Cas {
         &self,
         request: Request<re::BatchReadBlobsRequest>,
     ) -> Result<Response<re::BatchReadBlobsResponse>, Status> {
+        access::check_named(request.extensions(), Role::Read, &request.get_ref().instance_name)?;
         batch_read::batch_read(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     type GetTreeStream = BoxStream<'static, Result<GetTreeResponse, Status>>;
 
     async fn get_tree(&self, request: Request<re::GetTreeRequest>) -> Result<Response<Self::GetTreeStream>, Status> {
+        access::check_named(request.extensions(), Role::Read, &request.get_ref().instance_name)?;
         let pages = get_tree::get_tree(self.0.clone(), request.into_inner()).await?;
         Ok(Response::new(pages.boxed()))
     }
@@ -55,6 +61,7 @@ impl ContentAddressableStorage for Cas {
         &self,
         request: Request<re::SplitBlobRequest>,
     ) -> Result<Response<re::SplitBlobResponse>, Status> {
+        access::check_named(request.extensions(), Role::Read, &request.get_ref().instance_name)?;
         chunks::split_blob(&self.0, request.into_inner()).await.map(Response::new)
     }
 
@@ -62,6 +69,7 @@ impl ContentAddressableStorage for Cas {
         &self,
         request: Request<re::SpliceBlobRequest>,
     ) -> Result<Response<re::SpliceBlobResponse>, Status> {
+        access::check_named(request.extensions(), Role::CasWrite, &request.get_ref().instance_name)?;
         chunks::splice_blob(&self.0, request.into_inner()).await.map(Response::new)
     }
 
@@ -71,6 +79,7 @@ impl ContentAddressableStorage for Cas {
         &self,
         request: Request<re::GetChunkMappingRequest>,
     ) -> Result<Response<Self::GetChunkMappingStream>, Status> {
+        access::check_named(request.extensions(), Role::Read, &request.get_ref().instance_name)?;
         let messages = chunks::get_chunk_mapping(&self.0, request.into_inner()).await?;
         Ok(Response::new(messages.boxed()))
     }
@@ -79,6 +88,7 @@ impl ContentAddressableStorage for Cas {
         &self,
         request: Request<Streaming<re::RegisterChunkMappingRequest>>,
     ) -> Result<Response<re::RegisterChunkMappingResponse>, Status> {
-        chunks::register_chunk_mapping(&self.0, request.into_inner().boxed()).await.map(Response::new)
+        let caller = access::caller(request.extensions()).map_err(status::denied)?.clone();
+        chunks::register_chunk_mapping(&self.0, &caller, request.into_inner().boxed()).await.map(Response::new)
     }
 }

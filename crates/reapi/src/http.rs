@@ -9,6 +9,7 @@
 //! | `webdav`, `turborepo` | what those protocols add |
 //! | `upload`, `room`, `download`, `packed`, `range` | bodies |
 //! | `probe` | the parsers alone, for tests from outside |
+//! | `rights` | who may do what |
 //! | `refusal` | the one table from faults to status codes |
 
 mod ac;
@@ -19,6 +20,7 @@ pub mod probe;
 mod range;
 mod record;
 mod refusal;
+mod rights;
 mod room;
 mod route;
 mod turborepo;
@@ -31,6 +33,7 @@ use std::sync::atomic::AtomicBool;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use cache_types::Denied;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use store::SizeLookup;
@@ -40,9 +43,9 @@ use self::record::ValueRecord;
 use self::refusal::Refusal;
 use self::room::Room;
 use self::route::{Route, ValueKey};
-use crate::Origin;
 use crate::action_json::ActionJson;
 use crate::core::Core;
+use crate::{Origin, status};
 
 /// The answer to a request, or why there is none.
 type Answer = Result<Response, Refusal>;
@@ -81,7 +84,9 @@ impl Http {
     }
 
     async fn answer(&self, head: &Parts, body: Body) -> Answer {
-        match Route::parse(head.uri.path(), &self.core.settings)? {
+        let route = Route::parse(head.uri.path(), &self.core.settings)?;
+        rights::check(&route, head)?;
+        match route {
             Route::Cas { hash, .. } => self.cas(head, body, hash).await,
             Route::Action { instance, hash } => self.action(head, body, instance, hash).await,
             Route::Value(key) => self.value(head, body, &key).await,
@@ -119,6 +124,14 @@ pub(crate) fn origin(key: &[u8], value: &[u8]) -> Option<Origin> {
     hashes.extend(key.action_hash());
     let provenance = Some(record.provenance).filter(|provenance| !provenance.writer().is_empty());
     Some(Origin { hashes, instance: key.instance_path().to_owned(), provenance })
+}
+
+/// The answer to a request that is refused before its body is read.
+pub(crate) fn refuse<B>(request: &Request<B>, denied: Denied) -> Response {
+    match is_grpc(request) {
+        true => status::denied(denied).into_http(),
+        false => Refusal::Denied(denied).into_response(),
+    }
 }
 
 fn is_grpc<B>(request: &Request<B>) -> bool {

@@ -1,6 +1,7 @@
 //! The cache half of the Remote Execution API: protobuf, conversions, services, and the client, which is itself a
 //! [`store::BlobStore`]. The only crate that names protobuf.
 
+pub mod access;
 mod action_cache;
 pub mod action_json;
 mod bytestream;

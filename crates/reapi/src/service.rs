@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::Request;
 use store::{BlobStore, RecordStore, SizeLookup};
 use tokio::sync::watch;
@@ -10,13 +11,14 @@ use tonic_reflection::server::Builder as Reflection;
 use tower::util::MapResponseLayer;
 
 use crate::Settings;
+use crate::access::Gate;
 use crate::action_cache::ActionCache;
 use crate::bytestream::ByteStream;
 use crate::capabilities::Capabilities;
 use crate::cas::Cas;
 use crate::core::Core;
 use crate::health::Health;
-use crate::http::Http;
+use crate::http::{Http, refuse};
 use crate::limits::MAX_INBOUND_BYTES;
 use crate::observer::{Observer, Observing};
 use crate::oversize;
@@ -58,7 +60,8 @@ impl Service {
         &self.core.observer
     }
 
-    /// All services, ready to be served on any number of listeners.
+    /// All services, ready to be served on any number of listeners. Each request needs its [`cache_types::Caller`] among
+    /// its extensions.
     pub fn routes(&self) -> Routes {
         let core = &self.core;
         let cas = ContentAddressableStorageServer::new(Cas(core.clone()));
@@ -75,7 +78,7 @@ impl Service {
             router = router.fallback(|request: Request| async move { http.serve(request).await });
         }
         let router = router.layer(MapResponseLayer::new(oversize::as_resource_exhausted)).layer(RequestSpans);
-        let router = router.layer(Observing(core.observer.clone()));
+        let router = router.layer(Gate(refuse::<Body>)).layer(Observing(core.observer.clone()));
         Routes::from(router).prepare()
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cache_types::{Digest, DigestError, InstanceNameError, RangeError, ResourceNameError};
+use cache_types::{Denied, Digest, DigestError, InstanceNameError, RangeError, ResourceNameError};
 use prost::Message;
 use store::{BodyError, StoreError};
 use tonic::{Code, Status};
@@ -29,6 +29,14 @@ pub(crate) fn out_of_range(error: RangeError) -> Status {
     match error {
         RangeError::Offset => Status::out_of_range(error.to_string()),
         RangeError::Limit => Status::invalid_argument(error.to_string()),
+    }
+}
+
+/// The status of a call whose caller may not make it.
+pub(crate) fn denied(denied: Denied) -> Status {
+    match denied {
+        Denied::NoCredential | Denied::BadCredential(_) => Status::unauthenticated(denied.to_string()),
+        Denied::Role { .. } => Status::permission_denied(denied.to_string()),
     }
 }
 

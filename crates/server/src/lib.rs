@@ -2,6 +2,7 @@
 
 mod assemble;
 mod config;
+mod identity;
 mod listen;
 mod logs;
 mod run;

@@ -6,9 +6,11 @@ use bytesize::ByteSize;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tonic::service::Routes;
 
 use crate::Config;
 use crate::assemble::{Assembly, assemble};
+use crate::identity::Identify;
 use crate::listen::Bound;
 use crate::transport::{Drain, Transport, TransportLimits, serve};
 
@@ -29,8 +31,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let transport = Arc::new(Transport::new(transport_limits(&config), None));
     let (drain, draining) = Drain::new();
     let mut listeners = JoinSet::new();
+    let routes = Routes::from(service.routes().into_axum_router().layer(Identify::local()));
     for bound in bound {
-        listeners.spawn(serve(bound.listener()?, transport.clone(), service.routes(), draining.clone()));
+        listeners.spawn(serve(bound.listener()?, transport.clone(), routes.clone(), draining.clone()));
     }
 
     let name = tokio::select! {

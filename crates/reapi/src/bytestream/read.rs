@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use cache_types::{ByteRange, Compressor, Digest};
+use cache_types::{ByteRange, Caller, Compressor, Digest, Role};
 use futures::stream::{self, BoxStream, StreamExt};
 use store::{BlobBody, StoreError};
 use tonic::Status;
@@ -15,9 +15,11 @@ const STEP_BYTES: usize = 256 * 1024;
 /// Answers a read with a stream of pieces. Spec.
 pub(super) async fn read(
     core: &Core,
+    caller: &Caller,
     request: &ReadRequest,
 ) -> Result<BoxStream<'static, Result<ReadResponse, Status>>, Status> {
     let resource = resource::read(&core.settings, &request.resource_name)?;
+    caller.check(Role::Read, &resource.instance).map_err(status::denied)?;
     let range = ByteRange::parse(request.read_offset, request.read_limit).map_err(status::out_of_range)?;
     if resource.compressor != Compressor::Identity && range.limit().is_some() {
         return Err(status::invalid("read_limit must be 0 for compressed-blobs"));
@@ -107,7 +109,7 @@ mod tests {
 
     async fn ask(core: &Core, name: String, offset: i64, limit: i64) -> Result<Vec<u8>, Code> {
         let request = ReadRequest { resource_name: name, read_offset: offset, read_limit: limit };
-        let stream = read(core, &request).await.map_err(|status| status.code())?;
+        let stream = read(core, &Caller::local(), &request).await.map_err(|status| status.code())?;
         let messages: Vec<ReadResponse> = stream.try_collect().await.map_err(|status| status.code())?;
         Ok(messages.into_iter().flat_map(|message| message.data).collect())
     }

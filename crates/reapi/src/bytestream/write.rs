@@ -1,4 +1,4 @@
-use cache_types::{Compressor, Digest, WriteResource};
+use cache_types::{Caller, Compressor, Digest, Role, WriteResource};
 use futures::stream::BoxStream;
 use store::StoreError;
 use tonic::Status;
@@ -15,11 +15,14 @@ const GATHER_BYTES: usize = 256 * 1024;
 /// Stores one upload; gives the `committed_size` of the answer. Spec.
 pub(super) async fn write(
     core: &Core,
+    caller: &Caller,
     stream: BoxStream<'static, Result<WriteRequest, Status>>,
 ) -> Result<i64, Status> {
+    caller.check_anywhere(Role::CasWrite).map_err(status::denied)?;
     let mut messages = Messages::new(stream, core.settings.no_progress);
     let first = messages.next().await?.ok_or_else(|| status::invalid("the stream has no message"))?;
     let resource = resource::write(&core.settings, &first.resource_name)?;
+    caller.check(Role::CasWrite, &resource.blob.instance).map_err(status::denied)?;
     let digest = resource.blob.digest;
     core.check_size(&digest)?;
     if first.write_offset != 0 {

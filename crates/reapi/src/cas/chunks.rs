@@ -1,6 +1,6 @@
 //! Chunk lists: SplitBlob and SpliceBlob, and their streaming pair. Spec: reapi §9.
 
-use cache_types::Digest;
+use cache_types::{Caller, Digest, Role};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use prost::Message;
 use tonic::{Code, Status};
@@ -72,10 +72,12 @@ pub(super) async fn splice_blob(core: &Core, request: re::SpliceBlobRequest) -> 
 /// Gathers a list that comes in parts; the end of the stream commits it. Spec: R-108.
 pub(super) async fn register_chunk_mapping(
     core: &Core,
+    caller: &Caller,
     mut messages: BoxStream<'static, Result<re::RegisterChunkMappingRequest, Status>>,
 ) -> Result<re::RegisterChunkMappingResponse, Status> {
+    caller.check_anywhere(Role::CasWrite).map_err(status::denied)?;
     let first = next(core, &mut messages).await?.ok_or_else(|| status::invalid("the stream has no message"))?;
-    convert::instance(&first.instance_name)?;
+    caller.check(Role::CasWrite, &convert::instance(&first.instance_name)?).map_err(status::denied)?;
     let mut reader = DigestReader::declared(&core.settings, first.digest_function)?;
     let list = ChunkList::read(&mut reader, first.blob_digest.as_ref(), &first.chunk_digests);
     let mut list = list.map_err(|error| status::bad_chunk_list(&error))?;

@@ -1,6 +1,6 @@
 //! What clients are told when the store fails.
 
-use cache_types::DigestFunction;
+use cache_types::{Caller, DigestFunction};
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use store::{Fault, Faulty, MemoryStore};
@@ -40,6 +40,13 @@ impl Fixture {
     }
 }
 
+/// A request of a caller who may do everything.
+fn asked<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Caller::local());
+    request
+}
+
 fn assert_unavailable(status: &Status) {
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.get_details_retry_info().is_some(), "it says when to ask again");
@@ -52,8 +59,8 @@ async fn presence_is_never_guessed() {
     let cas = Cas(fixture.core.clone());
     let request = re::FindMissingBlobsRequest { blob_digests: vec![to_wire(&digest)], ..Default::default() };
     fixture.store.fail(1, Fault::Unavailable);
-    assert_unavailable(&cas.find_missing_blobs(Request::new(request.clone())).await.expect_err("cannot be asked"));
-    let answer = cas.find_missing_blobs(Request::new(request)).await.expect("answers").into_inner();
+    assert_unavailable(&cas.find_missing_blobs(asked(request.clone())).await.expect_err("cannot be asked"));
+    let answer = cas.find_missing_blobs(asked(request)).await.expect("answers").into_inner();
     assert!(answer.missing_blob_digests.is_empty());
 }
 
@@ -69,17 +76,17 @@ async fn items_of_a_batch_fail_alone() {
     };
     let update = re::BatchUpdateBlobsRequest { requests: blobs.iter().map(item).collect(), ..Default::default() };
     fixture.store.fail(2, Fault::Unavailable);
-    let answer = cas.batch_update_blobs(Request::new(update.clone())).await.expect("the call succeeds").into_inner();
+    let answer = cas.batch_update_blobs(asked(update.clone())).await.expect("the call succeeds").into_inner();
     let codes = |items: Vec<Option<tonic_types::pb::Status>>| -> Vec<i32> {
         items.into_iter().map(|status| status.expect("set").code).collect()
     };
     assert_eq!(codes(answer.responses.into_iter().map(|item| item.status).collect()), [0, 14, 0]);
-    cas.batch_update_blobs(Request::new(update.clone())).await.expect("the next try");
+    cas.batch_update_blobs(asked(update.clone())).await.expect("the next try");
 
     let digests = update.requests.into_iter().filter_map(|item| item.digest).collect();
     let read = re::BatchReadBlobsRequest { digests, ..Default::default() };
     fixture.store.fail(3, Fault::Unavailable);
-    let answer = cas.batch_read_blobs(Request::new(read)).await.expect("the call succeeds").into_inner();
+    let answer = cas.batch_read_blobs(asked(read)).await.expect("the call succeeds").into_inner();
     assert_eq!(codes(answer.responses.into_iter().map(|item| item.status).collect()), [0, 0, 14]);
 }
 
@@ -90,7 +97,7 @@ async fn a_read_that_is_cut_ends_with_an_error_and_not_as_if_it_were_whole() {
     for name in [format!("blobs/{digest}"), format!("compressed-blobs/zstd/{digest}")] {
         fixture.store.fail(1, Fault::CutAfter(1 << 20));
         let request = ReadRequest { resource_name: name, ..Default::default() };
-        let answer = ByteStream(fixture.core.clone()).read(Request::new(request)).await.expect("begins").into_inner();
+        let answer = ByteStream(fixture.core.clone()).read(asked(request)).await.expect("begins").into_inner();
         let results: Vec<_> = answer.collect().await;
         assert_unavailable(results.last().expect("one at least").as_ref().expect_err("cut"));
     }
@@ -112,7 +119,7 @@ async fn a_tree_is_not_cut_short_when_a_directory_cannot_be_read() {
     let root = fixture.put(root.encode_to_vec()).await;
     let request = re::GetTreeRequest { root_digest: Some(to_wire(&root)), ..Default::default() };
     fixture.store.fail(3, Fault::Unavailable);
-    let pages = Cas(fixture.core.clone()).get_tree(Request::new(request)).await.expect("the root is read").into_inner();
+    let pages = Cas(fixture.core.clone()).get_tree(asked(request)).await.expect("the root is read").into_inner();
     assert_unavailable(&pages.try_collect::<Vec<_>>().await.expect_err("a directory is out of reach"));
 }
 
@@ -129,9 +136,9 @@ async fn a_result_whose_presence_cannot_be_asked_is_no_miss() {
         action_result: Some(result.encode_to_vec().into()),
         ..Default::default()
     };
-    service.update_action_result(Request::new(update)).await.expect("stored");
+    service.update_action_result(asked(update)).await.expect("stored");
     let get = re::GetActionResultRequest { action_digest, ..Default::default() };
     fixture.store.fail(1, Fault::Unavailable);
-    assert_unavailable(&service.get_action_result(Request::new(get.clone())).await.expect_err("cannot be asked"));
-    service.get_action_result(Request::new(get)).await.expect("still there");
+    assert_unavailable(&service.get_action_result(asked(get.clone())).await.expect_err("cannot be asked"));
+    service.get_action_result(asked(get)).await.expect("still there");
 }

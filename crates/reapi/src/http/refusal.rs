@@ -1,4 +1,5 @@
 use axum::response::{IntoResponse, Response};
+use cache_types::Denied;
 use http::{HeaderValue, StatusCode, header};
 use store::StoreError;
 use tonic::{Code, Status};
@@ -27,8 +28,16 @@ pub(super) enum Refusal {
     Depth,
     /// The same request again may succeed.
     Again,
+    /// The caller may not do this.
+    Denied(Denied),
     /// What the services below said.
     Status(Status),
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
 }
 
 impl From<Status> for Refusal {
@@ -52,8 +61,24 @@ fn code(status: &Status) -> StatusCode {
         Code::ResourceExhausted => StatusCode::INSUFFICIENT_STORAGE,
         Code::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
         Code::Unavailable | Code::Aborted => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+/// The answer to a caller who may not do this. Spec: H-10, http-cache §2.
+fn denied(denied: &Denied) -> Response {
+    let code = match denied {
+        Denied::NoCredential | Denied::BadCredential(_) => StatusCode::UNAUTHORIZED,
+        Denied::Role { .. } => StatusCode::FORBIDDEN,
+    };
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    let mut response = (code, no_store, format!("{denied}\n")).into_response();
+    for challenge in denied.challenges() {
+        response.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    response
 }
 
 impl IntoResponse for Refusal {
@@ -84,6 +109,7 @@ impl IntoResponse for Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, text, Some((header::RETRY_AFTER, RETRY_AFTER)))
             }
             Self::Depth => (StatusCode::FORBIDDEN, "only Depth: 0".to_owned(), None),
+            Self::Denied(reason) => return denied(&reason),
             Self::Status(status) => {
                 let code = code(&status);
                 let retry = (code == StatusCode::SERVICE_UNAVAILABLE).then_some((header::RETRY_AFTER, RETRY_AFTER));

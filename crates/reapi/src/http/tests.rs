@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use bytes::Bytes;
-use cache_types::{Digest, DigestFunction, InstanceName};
+use cache_types::{Caller, Digest, DigestFunction, Grant, InstanceName, Role};
 use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
 use store::{BlobStore, Fault, Faulty, MemoryStore};
@@ -39,7 +40,7 @@ impl Fixture {
     fn new(settings: Settings) -> Self {
         let store = Arc::new(MemoryStore::default());
         let service = Service::new(store.clone(), store.clone(), settings).with_http(store.clone());
-        Self { store, routes: service.routes() }
+        Self { store, routes: with_caller(service.routes(), Caller::local()) }
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answered {
@@ -61,6 +62,10 @@ impl Fixture {
         let answered = self.ask("GET", path, &[], Body::empty()).await;
         (answered.code, if answered.code == 200 { answered.body } else { Bytes::new() })
     }
+}
+
+fn with_caller(routes: Routes, caller: Caller) -> Routes {
+    Routes::from(routes.into_axum_router().layer(Extension(caller)))
 }
 
 fn digest(data: &[u8]) -> Digest {
@@ -289,7 +294,7 @@ async fn an_unavailable_store_is_503_and_damage_at_the_start_a_miss() {
     // The lookup knows the blob; the store of blobs fails.
     records.write(digest(b"x"), Bytes::from_static(b"x").into()).await.expect("stored");
     let service = Service::new(faulty.clone(), records.clone(), Settings::default()).with_http(records.clone());
-    let fixture = Fixture { store: records, routes: service.routes() };
+    let fixture = Fixture { store: records, routes: with_caller(service.routes(), Caller::local()) };
     faulty.fail(1, Fault::Unavailable);
     let away = fixture.ask("GET", &cas(b"x"), &[], Body::empty()).await;
     assert_eq!((away.code, away.header("retry-after")), (503, "1"));
@@ -488,4 +493,32 @@ async fn what_finds_no_room_while_its_digest_is_unknown_is_507() {
     for _ in 0..3 {
         assert_eq!(fixture.put("/webdav/small", &data[..2 << 20]).await, 201, "the room is given back");
     }
+}
+
+#[tokio::test]
+async fn a_refusal_is_401_with_challenges_or_403_and_nothing_is_stored() {
+    let store = Arc::new(MemoryStore::default());
+    let service = Service::new(store.clone(), store.clone(), Settings::default()).with_http(store.clone());
+    let prefix = InstanceName::parse("team").expect("a name");
+    let reader = Caller::known("r", "", vec![Grant { prefix, roles: [Role::Read].into_iter().collect() }]);
+    let fixture = |routes| Fixture { store: store.clone(), routes };
+    let nobody = fixture(service.routes());
+    let rejected = fixture(with_caller(service.routes(), Caller::rejected("it is not known")));
+    let reader = fixture(with_caller(service.routes(), reader));
+    let path = format!("/team{}", cas(b"x"));
+    for (fixture, challenge) in [(&nobody, "Basic"), (&rejected, "Bearer realm=\"twofold\", error=\"invalid_token\"")] {
+        for (method, body) in [("PUT", "x"), ("GET", ""), ("HEAD", "")] {
+            let refused = fixture.ask(method, &path, &[], body).await;
+            assert_eq!(refused.code, 401, "{method}");
+            assert!(refused.header("www-authenticate").starts_with(challenge), "{refused:?}");
+        }
+        assert_eq!(fixture.get("/status").await.0, 200);
+    }
+    assert_eq!(reader.put(&path, b"x").await, 403);
+    assert_eq!(reader.get(&path).await.0, 404);
+    assert_eq!(reader.get(&cas(b"x")).await.0, 403, "another instance");
+    let called = reader.ask("POST", "/no.such.Service/Call", &[("content-type", "application/grpc")], "").await;
+    assert_eq!(called.header("grpc-status"), "12");
+    let called = nobody.ask("POST", "/no.such.Service/Call", &[("content-type", "application/grpc")], "").await;
+    assert_eq!(called.header("grpc-status"), "16");
 }

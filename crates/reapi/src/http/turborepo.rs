@@ -84,7 +84,7 @@ fn described(headers: &http::HeaderMap, size_bytes: u64) -> Value {
 }
 
 /// The team of a request, from either parameter that names one; empty when none does.
-fn team(head: &Parts) -> Result<String, Refusal> {
+pub(super) fn team(head: &Parts) -> Result<String, Refusal> {
     let parameters = head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let mut named = parameters.filter(|(name, _)| matches!(*name, "slug" | "teamId"));
     let Some((_, encoded)) = named.next() else {

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use cache_types::{Digest, DigestFunction};
+use cache_types::{Caller, Digest, DigestFunction, Grant, InstanceName, Role};
 use futures::{StreamExt, stream};
 use prost::Message;
 use store::MemoryStore;
@@ -34,11 +34,16 @@ impl Drop for Running {
 }
 
 async fn run(settings: Settings) -> Running {
+    run_for(Caller::local(), settings).await
+}
+
+async fn run_for(caller: Caller, settings: Settings) -> Running {
     let store = Arc::new(MemoryStore::default());
     let service = Service::new(store.clone(), store, settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
-    let server = Server::builder().add_routes(service.routes());
+    let routes = service.routes().into_axum_router().layer(axum::Extension(caller));
+    let server = Server::builder().add_routes(Routes::from(routes));
     let task = tokio::spawn(async move {
         server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serves");
     });
@@ -73,6 +78,27 @@ async fn capabilities_are_those_of_the_specification() {
     assert_eq!(cache.fast_cdc_2020_params.expect("set").avg_chunk_size_bytes, 524_288);
     let refused = client.get_capabilities(re::GetCapabilitiesRequest { instance_name: "a/blobs".to_owned() }).await;
     assert_eq!(refused.expect_err("reserved").code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn each_caller_is_told_whether_it_may_write_action_results() {
+    let grant = |prefix: &str, role| {
+        let prefix = InstanceName::parse(prefix).expect("a name");
+        Grant { prefix, roles: [role].into_iter().collect() }
+    };
+    let caller = Caller::known("c", "", vec![grant("w", Role::AcWrite), grant("r", Role::CasWrite)]);
+    let running = run_for(caller, Settings::default()).await;
+    let mut client = CapabilitiesClient::new(running.channel.clone());
+    let mut ask = async |instance: &str| {
+        let request = re::GetCapabilitiesRequest { instance_name: instance.to_owned() };
+        let answer = client.get_capabilities(request).await.map_err(|status| status.code())?.into_inner();
+        let updates = answer.cache_capabilities.expect("set").action_cache_update_capabilities;
+        Ok(updates.expect("set").update_enabled)
+    };
+    assert_eq!(ask("w/x").await, Ok(true));
+    assert_eq!(ask("r").await, Ok(false));
+    assert_eq!(ask("other").await, Err(Code::PermissionDenied));
+    assert_eq!(health(&running.channel, "").await, Ok(1));
 }
 
 #[tokio::test]

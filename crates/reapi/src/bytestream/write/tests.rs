@@ -39,7 +39,9 @@ fn messages(name: &str, sent: &[u8], piece_len: usize) -> Vec<WriteRequest> {
 }
 
 async fn send(core: &Core, messages: Vec<WriteRequest>) -> Result<i64, Code> {
-    write(core, stream::iter(messages.into_iter().map(Ok)).boxed()).await.map_err(|status| status.code())
+    write(core, &Caller::local(), stream::iter(messages.into_iter().map(Ok)).boxed())
+        .await
+        .map_err(|status| status.code())
 }
 
 async fn is_here(store: &MemoryStore, digest: &Digest) -> bool {
@@ -125,7 +127,10 @@ async fn a_bomb_and_a_blob_over_the_limit_are_refused() {
     // Decided from the name: the second message never comes.
     let first = WriteRequest { resource_name: plain_name(&digest(&large)), ..Default::default() };
     let stream = stream::iter([Ok(first)]).chain(stream::pending());
-    assert_eq!(write(&core, stream.boxed()).await.expect_err("too large").code(), Code::InvalidArgument);
+    assert_eq!(
+        write(&core, &Caller::local(), stream.boxed()).await.expect_err("too large").code(),
+        Code::InvalidArgument
+    );
 }
 
 #[tokio::test]
@@ -139,14 +144,14 @@ async fn an_upload_of_what_is_here_ends_at_the_first_message_or_after_a_small_re
     let mut first = messages(&plain_name(&digest(&large)), &large, 1 << 20);
     first.truncate(1);
     let endless = stream::iter(first.into_iter().map(Ok)).chain(stream::pending());
-    assert_eq!(write(&core, endless.boxed()).await.expect("early"), 3 << 20);
+    assert_eq!(write(&core, &Caller::local(), endless.boxed()).await.expect("early"), 3 << 20);
     let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = read.clone();
     let counted = stream::iter(messages(&plain_name(&digest(&small)), &small, 100)).map(move |message| {
         counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Ok(message)
     });
-    assert_eq!(write(&core, counted.boxed()).await.expect("early"), 1000);
+    assert_eq!(write(&core, &Caller::local(), counted.boxed()).await.expect("early"), 1000);
     assert_eq!(read.load(std::sync::atomic::Ordering::Relaxed), 10);
 }
 
@@ -167,7 +172,7 @@ async fn a_long_upload_ends_when_another_one_of_the_blob_has_finished() {
     };
     // The messages end nowhere: only the check for the other upload can end this one.
     let stream = stream::iter(sent.into_iter().map(Ok)).chain(other);
-    let committed = write(&core, stream.chain(stream::pending()).boxed()).await.expect("early");
+    let committed = write(&core, &Caller::local(), stream.chain(stream::pending()).boxed()).await.expect("early");
     assert_eq!(committed, digest.size_i64());
 }
 
@@ -180,11 +185,11 @@ async fn a_stream_that_stands_still_is_given_up_and_one_that_never_closes_is_don
     let whole = sent.clone();
     sent.truncate(1);
     let still = stream::iter(sent.into_iter().map(Ok)).chain(stream::pending());
-    let status = write(&core, still.boxed()).await.expect_err("no progress");
+    let status = write(&core, &Caller::local(), still.boxed()).await.expect_err("no progress");
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(!is_here(&store, &digest).await);
     let open = stream::iter(whole.into_iter().map(Ok)).chain(stream::pending());
-    assert_eq!(write(&core, open.boxed()).await.expect("stored"), 100);
+    assert_eq!(write(&core, &Caller::local(), open.boxed()).await.expect("stored"), 100);
 }
 
 #[tokio::test]
@@ -195,7 +200,7 @@ async fn a_client_that_vanishes_stores_nothing() {
     let mut sent: Vec<_> = messages(&plain_name(&digest), &data, 1 << 18).into_iter().map(Ok).collect();
     sent.truncate(3);
     sent.push(Err(Status::cancelled("gone")));
-    let status = write(&core, stream::iter(sent).boxed()).await.expect_err("vanished");
+    let status = write(&core, &Caller::local(), stream::iter(sent).boxed()).await.expect_err("vanished");
     assert_eq!(status.code(), Code::Unavailable);
     assert!(!is_here(&store, &digest).await);
 }

@@ -38,7 +38,7 @@ async fn splice_code(core: &Core, blob: Option<&Digest>, chunks: &[Digest]) -> R
 
 async fn register(core: &Core, messages: Vec<re::RegisterChunkMappingRequest>) -> Result<(), Code> {
     let messages = stream::iter(messages.into_iter().map(Ok)).boxed();
-    register_chunk_mapping(core, messages).await.map(|_| ()).map_err(|status| status.code())
+    register_chunk_mapping(core, &Caller::local(), messages).await.map(|_| ()).map_err(|status| status.code())
 }
 
 #[tokio::test]
