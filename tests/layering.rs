@@ -14,7 +14,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("backends", &["cache-types", "store"]),
     ("reapi", &["cache-types", "store"]),
     ("server", &["cache-types", "store", "backends", "reapi"]),
-    ("twofold", &["cache-types", "prompt-key", "store", "reapi", "server"]),
+    ("cargo-cache", &["cache-types", "store", "reapi"]),
+    ("twofold", &["cache-types", "prompt-key", "store", "reapi", "server", "cargo-cache"]),
     ("benches", &["cache-types", "store", "reapi"]),
 ];
 

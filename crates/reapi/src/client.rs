@@ -1,5 +1,6 @@
 //! The client half: [`RemoteStore`], a [`BlobStore`] that is any REAPI server.
 
+mod action_results;
 mod address;
 mod batch;
 mod capabilities;

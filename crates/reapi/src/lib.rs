@@ -2,6 +2,7 @@
 //! [`store::BlobStore`]. The only crate that names protobuf.
 
 pub mod access;
+pub mod action;
 mod action_cache;
 pub mod action_json;
 mod bytestream;

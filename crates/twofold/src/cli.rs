@@ -1,6 +1,6 @@
 use clap::{Parser, Subcommand};
 
-use crate::{find_missing, get, prompt, put, serve, stat};
+use crate::{cargo, find_missing, get, prompt, put, serve, stat};
 
 /// Build caching for software that agents write.
 #[derive(Parser)]
@@ -14,6 +14,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve a build cache: the cache half of the Remote Execution API over an embedded store
     Serve(serve::Args),
+    /// Run cargo with its compilations and test runs cached
+    Cargo(cargo::Args),
     /// Store files in a cache and print their digests
     Put(put::Args),
     /// Fetch a blob by its digest

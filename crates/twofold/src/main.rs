@@ -1,5 +1,6 @@
 //! The one binary.
 
+mod cargo;
 mod cli;
 mod find_missing;
 mod get;
@@ -16,10 +17,15 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    // cargo starts this program in rustc's place, hundreds of times a build: that way has no runtime.
+    if let Some(code) = cargo_cache::act_as_tool(std::env::args_os()) {
+        return code;
+    }
     let cli = Cli::parse();
-    match run(cli).await {
+    let ended =
+        tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(cli)));
+    match ended {
         Ok(code) => code,
         Err(error) => {
             eprintln!("twofold: {error:#}");
@@ -31,6 +37,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(args).await,
+        Command::Cargo(args) => cargo::run(args).await,
         Command::Put(args) => put::run(args).await,
         Command::Get(args) => get::run(args).await,
         Command::FindMissing(args) => find_missing::run(args).await,

@@ -1,0 +1,163 @@
+//! Files that a tool made: read once for their digest and for folders that they hold, sent to the cache, and put back.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use cache_types::{ByteRange, Digest, Hasher};
+use futures::StreamExt;
+use reapi::action::OutputFile;
+use reapi::client::RemoteStore;
+use store::{BlobBody, BlobStore, BodyError, StoreError};
+use tempfile::NamedTempFile;
+use tokio::io::AsyncReadExt;
+
+use crate::file_digests::FUNCTION;
+use crate::path_map::PathMap;
+
+const PIECE_BYTES: usize = 1024 * 1024;
+/// Folders are found across the border of two pieces up to this length.
+const OVERLAP_BYTES: usize = 4096;
+
+/// One file that a tool made, opened while it was sure to be the one.
+pub(crate) struct Made {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    pub(crate) executable: bool,
+    /// Whether a folder of this machine is written in it.
+    pub(crate) is_bound: bool,
+    content: Content,
+}
+
+enum Content {
+    File(Arc<File>),
+    Bytes(Bytes),
+}
+
+impl Made {
+    /// Reads the file once.
+    pub(crate) fn read(path: &Path, map: &PathMap) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let mut hasher = Hasher::new(FUNCTION, metadata.len());
+        let mut piece = vec![0; OVERLAP_BYTES + PIECE_BYTES];
+        let (mut kept, mut size, mut is_bound) = (0, 0, false);
+        loop {
+            let n = file.read(&mut piece[kept..])?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(&piece[kept..kept + n]);
+            size += n as u64;
+            is_bound = is_bound || map.is_embedded_in(&piece[..kept + n]);
+            let start = (kept + n).saturating_sub(OVERLAP_BYTES);
+            piece.copy_within(start..kept + n, 0);
+            kept = kept + n - start;
+        }
+        let digest = Digest::new(hasher.finish(), size).map_err(io::Error::other)?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        let executable = metadata.permissions().mode() & 0o111 != 0;
+        Ok(Self { name, digest, executable, is_bound, content: Content::File(Arc::new(file)) })
+    }
+
+    /// A text in place of the file's own, in which the folders are names.
+    pub(crate) fn text(name: String, text: String) -> Self {
+        let bytes = Bytes::from(text);
+        let digest = Digest::of(FUNCTION, &bytes);
+        Self { name, digest, executable: false, is_bound: false, content: Content::Bytes(bytes) }
+    }
+
+    /// How it stands in an action's result.
+    pub(crate) fn as_output(&self) -> OutputFile {
+        OutputFile { path: self.name.clone(), digest: self.digest, executable: self.executable }
+    }
+
+    /// Sends it to the cache.
+    pub(crate) async fn send(&self, server: &RemoteStore) -> Result<(), StoreError> {
+        match &self.content {
+            Content::Bytes(bytes) => server.write(self.digest, bytes.clone().into()).await,
+            Content::File(file) => server.write_from(self.digest, || body(file)).await,
+        }
+    }
+}
+
+async fn body(file: &Arc<File>) -> Result<BlobBody, StoreError> {
+    let failed = |error: io::Error| StoreError::Body(BodyError::Interrupted(error.into()));
+    let mut file = file.try_clone().map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    let file = tokio::fs::File::from_std(file);
+    Ok(BlobBody::from_stream(futures::stream::try_unfold(file, move |mut file| async move {
+        let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+        let read = file.read_buf(&mut piece).await.map_err(failed)?;
+        Ok((read > 0).then(|| (piece.freeze(), file)))
+    })))
+}
+
+/// Puts a blob where a tool would have written it: aside first, hashed, then in one step. `false` when the cache lacks
+/// it.
+pub(crate) async fn restore(
+    server: &RemoteStore,
+    digest: &Digest,
+    path: &Path,
+    executable: bool,
+) -> Result<bool, RestoreError> {
+    let Some(mut body) = server.read(digest, ByteRange::ALL).await? else {
+        return Ok(false);
+    };
+    let mut aside = aside(path)?;
+    let mut hasher = Hasher::new(digest.function(), digest.size_bytes());
+    while let Some(piece) = body.next().await.transpose()? {
+        hasher.update(&piece);
+        aside.write_all(&piece)?;
+    }
+    if hasher.finish() != *digest.hash() {
+        return Err(StoreError::Damaged(*digest).into());
+    }
+    place(aside, path, executable)?;
+    Ok(true)
+}
+
+/// Puts a text there in one step.
+pub(crate) fn write(path: &Path, text: &str, executable: bool) -> io::Result<()> {
+    let mut aside = aside(path)?;
+    aside.write_all(text.as_bytes())?;
+    place(aside, path, executable)
+}
+
+fn aside(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix(".twofold-").tempfile_in(folder)
+}
+
+fn place(aside: NamedTempFile, path: &Path, executable: bool) -> io::Result<()> {
+    let mode = if executable { 0o755 } else { 0o644 };
+    aside.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+    // A program that is open for writing cannot be run, so the file is closed before it has its name.
+    let path_aside = aside.into_temp_path();
+    path_aside.persist(path).map_err(|error| error.error)
+}
+
+/// Why a file was not put back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestoreError {
+    #[error("the cache failed")]
+    Store(#[from] StoreError),
+    #[error("the file could not be written")]
+    Write(#[from] io::Error),
+}
+
+/// All files in a folder that `wanted` picks by name.
+pub(crate) fn in_folder(folder: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(&wanted) && entry.file_type()?.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
