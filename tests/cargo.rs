@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use harness::Server;
 use harness::tool::{Run, checkout, copy_folder, run};
+use harness::{Listener, Server, say};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -27,6 +27,9 @@ struct Checkout {
     home: PathBuf,
 }
 
+/// Variables and their values.
+type Environment<'a> = &'a [(&'a str, &'a str)];
+
 /// What one `twofold cargo` did.
 struct Done {
     run: Run,
@@ -41,7 +44,11 @@ impl Bench {
     fn checkout(&self, name: &str) -> Checkout {
         let root = self.folder.path().join(name).join("workspace");
         copy_folder(&checkout().join("fixtures/cargo-workspace"), &root);
-        Checkout { root, server: self.server.remote(), home: self.folder.path().join("cache") }
+        let server = match self.server.listener() {
+            Listener::Unix(path) => format!("unix:{}", path.display()),
+            Listener::Tcp(address) => format!("grpc://{address}"),
+        };
+        Checkout { root, server, home: self.folder.path().join("cache") }
     }
 }
 
@@ -116,7 +123,10 @@ impl Done {
     /// Each test's verdict, as the test harnesses print it.
     fn verdicts(&self) -> BTreeMap<String, String> {
         let lines = self.run.output.lines().filter_map(|line| line.strip_prefix("test "));
-        lines.filter_map(|line| line.rsplit_once(" ... ")).map(|(name, verdict)| (name.into(), verdict.into())).collect()
+        lines
+            .filter_map(|line| line.rsplit_once(" ... "))
+            .map(|(name, verdict)| (name.into(), verdict.into()))
+            .collect()
     }
 }
 
@@ -124,12 +134,12 @@ impl Done {
 fn another_checkout_compiles_and_runs_nothing_that_does_not_hold_its_folder() {
     let bench = Bench::new();
     let cold = bench.checkout("a").test().expect_success();
-    println!("cold: {}", cold.run.line_with("twofold: "));
+    say(format!("cold: {}", cold.run.line_with("twofold: ")));
     assert_eq!((cold.count("rustc", "hits"), cold.count("tests", "hits"), cold.count("rustdoc", "hits")), (0, 0, 0));
     assert_eq!(cold.count("rustdoc", "misses"), 5);
 
     let warm = bench.checkout("b").test().expect_success();
-    println!("warm: {}", warm.run.line_with("twofold: "));
+    say(format!("warm: {}", warm.run.line_with("twofold: ")));
     assert_eq!(warm.verdicts(), cold.verdicts());
     // tests/output.rs has CARGO_BIN_EXE_tool compiled in, a path.
     assert_eq!(warm.count("rustc", "misses"), 1, "{}", warm.stats);
@@ -148,7 +158,7 @@ fn a_fresh_target_folder_in_the_same_place_compiles_and_runs_nothing() {
     let cold = checkout.test().expect_success();
     std::fs::remove_dir_all(checkout.root.join("target")).expect("the target folder");
     let hot = checkout.test().expect_success();
-    println!("hot: {}", hot.run.line_with("twofold: "));
+    say(format!("hot: {}", hot.run.line_with("twofold: ")));
     for tool in ["rustc", "tests", "rustdoc"] {
         assert_eq!(hot.count(tool, "misses"), 0, "{}", hot.stats);
         assert_eq!(hot.count(tool, "hits"), cold.count(tool, "misses"));
@@ -175,7 +185,8 @@ fn what_is_put_back_is_what_would_be_compiled() {
 #[test]
 fn each_kind_of_input_is_a_miss_when_it_changes() {
     let bench = Bench::new();
-    bench.checkout("base").test().expect_success();
+    let build: &[&str] = &["build", "--workspace", "--all-targets"];
+    bench.checkout("base").cargo(&[], build, &[]).expect_success();
     type Change = fn(&Checkout);
     let files: &[(&str, Change, u64)] = &[
         ("a source of the root library", |c| c.replace("model/src/lib.rs", "Words, and", "Some words, and"), 8),
@@ -184,17 +195,17 @@ fn each_kind_of_input_is_a_miss_when_it_changes() {
         ("a library in C", |c| c.replace("native/sum.c", "a + b", "b + a + 0"), 7),
         ("a procedural macro", |c| c.replace("macros/src/lib.rs", "{}usize", "{} as usize"), 7),
         ("a source of the program", |c| c.replace("tool/src/main.rs", "anyone", "everyone"), 2),
-        ("a source of one test", |c| c.replace("model/tests/known.rs", "\"alpha\"", "\"alpha\" as &str"), 1),
+        ("a source of one test", |c| c.replace("model/tests/known.rs", "(&\"alpha\")", "(&\"al\\u{70}ha\")"), 1),
         ("the version", |c| c.replace("Cargo.toml", "1.2.3", "1.2.3-a"), 15),
     ];
     let mut table = Vec::new();
     for (what, change, least) in files {
         let checkout = bench.checkout(&what.replace(' ', "-"));
         change(&checkout);
-        let done = checkout.cargo(&[], &["build", "--workspace", "--all-targets"], &[]).expect_success();
+        let done = checkout.cargo(&[], build, &[]).expect_success();
         table.push((*what, done, *least));
     }
-    let other: &[(&str, &[&str], &[(&str, &str)], u64)] = &[
+    let other: &[(&str, &[&str], Environment, u64)] = &[
         ("a variable that env! reads", &[], &[("FIXTURE_BUILT_FOR", "me")], 6),
         ("a feature", &["--features", "app/loud"], &[], 6),
         ("the profile", &["--release"], &[], 15),
@@ -203,16 +214,22 @@ fn each_kind_of_input_is_a_miss_when_it_changes() {
     ];
     for (what, arguments, environment, least) in other {
         let checkout = bench.checkout(&what.replace([' ', '!'], "-"));
-        let arguments = [&["build", "--workspace", "--all-targets"], *arguments].concat();
+        let arguments = [build, *arguments].concat();
         table.push((*what, checkout.cargo(&[], &arguments, environment).expect_success(), *least));
     }
-    let same = bench.checkout("same").cargo(&[], &["build", "--workspace", "--all-targets"], &[]).expect_success();
+    let same = bench.checkout("same").cargo(&[], build, &[]).expect_success();
     let (bound, all) = (same.count("rustc", "misses"), same.count("rustc", "hits") + same.count("rustc", "misses"));
-    println!("nothing changed: {bound} of {all} compilations ran");
+    say(format!("nothing changed: {bound} of {all} compilations ran"));
     for (what, done, least) in &table {
         let misses = done.count("rustc", "misses");
-        println!("{what}: {misses} of {} compilations ran", misses + done.count("rustc", "hits"));
-        assert!(misses >= bound + least, "{what}: {misses} misses, at least {} expected\n{}", bound + least, done.stats);
+        let reasons = &done.stats["rustc"]["misses"];
+        say(format!("{what}: {misses} of {} compilations ran, {reasons}", misses + done.count("rustc", "hits")));
+        assert!(
+            misses >= bound + least,
+            "{what}: {misses} misses, at least {} expected\n{}",
+            bound + least,
+            done.stats
+        );
     }
 }
 
@@ -220,7 +237,7 @@ fn each_kind_of_input_is_a_miss_when_it_changes() {
 fn what_cannot_matter_does_not() {
     let bench = Bench::new();
     bench.checkout("a").test().expect_success();
-    let arguments: &[(&str, &[&str], &[(&str, &str)])] = &[
+    let arguments: &[(&str, &[&str], Environment)] = &[
         ("jobs", &["-j1"], &[]),
         ("colour", &["--color", "always"], &[]),
         ("terminal", &[], &[("TERM", "dumb"), ("COLUMNS", "200"), ("SSH_TTY", "/dev/pts/9")]),

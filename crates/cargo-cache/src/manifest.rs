@@ -27,10 +27,10 @@ pub(crate) struct Manifest {
 pub(crate) struct Run {
     /// Files by mapped path, with their digests.
     pub(crate) files: BTreeMap<String, String>,
-    /// Variables with the values that were seen; mapped unless the run is bound to a place.
+    /// Variables with the values that were seen, mapped.
     pub(crate) variables: BTreeMap<String, Option<String>>,
-    /// Where folders of the machine are written in the outputs: what tells the place.
-    pub(crate) place: Option<String>,
+    /// The folders of the machine that are written in the outputs, by name: elsewhere the run is of no use.
+    pub(crate) holds: BTreeMap<String, String>,
     /// The action, as [`Digest`] writes itself.
     pub(crate) action: String,
 }

@@ -1,5 +1,6 @@
 //! Files that a tool made: read once for their digest and for folders that they hold, sent to the cache, and put back.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -27,8 +28,8 @@ pub(crate) struct Made {
     pub(crate) name: String,
     pub(crate) digest: Digest,
     pub(crate) executable: bool,
-    /// Whether a folder of this machine is written in it.
-    pub(crate) is_bound: bool,
+    /// The folders of this machine that are written in it, by name.
+    pub(crate) holds: BTreeMap<String, String>,
     content: Content,
 }
 
@@ -44,7 +45,8 @@ impl Made {
         let metadata = file.metadata()?;
         let mut hasher = Hasher::new(FUNCTION, metadata.len());
         let mut piece = vec![0; OVERLAP_BYTES + PIECE_BYTES];
-        let (mut kept, mut size, mut is_bound) = (0, 0, false);
+        let (mut kept, mut size) = (0, 0);
+        let mut holds = BTreeMap::new();
         loop {
             let n = file.read(&mut piece[kept..])?;
             if n == 0 {
@@ -52,7 +54,7 @@ impl Made {
             }
             hasher.update(&piece[kept..kept + n]);
             size += n as u64;
-            is_bound = is_bound || map.is_embedded_in(&piece[..kept + n]);
+            holds.extend(map.embedded_in(&piece[..kept + n]).map(|(name, real)| (name.to_owned(), real.to_owned())));
             let start = (kept + n).saturating_sub(OVERLAP_BYTES);
             piece.copy_within(start..kept + n, 0);
             kept = kept + n - start;
@@ -60,14 +62,14 @@ impl Made {
         let digest = Digest::new(hasher.finish(), size).map_err(io::Error::other)?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         let executable = metadata.permissions().mode() & 0o111 != 0;
-        Ok(Self { name, digest, executable, is_bound, content: Content::File(Arc::new(file)) })
+        Ok(Self { name, digest, executable, holds, content: Content::File(Arc::new(file)) })
     }
 
     /// A text in place of the file's own, in which the folders are names.
     pub(crate) fn text(name: String, text: String) -> Self {
         let bytes = Bytes::from(text);
         let digest = Digest::of(FUNCTION, &bytes);
-        Self { name, digest, executable: false, is_bound: false, content: Content::Bytes(bytes) }
+        Self { name, digest, executable: false, holds: BTreeMap::new(), content: Content::Bytes(bytes) }
     }
 
     /// How it stands in an action's result.

@@ -45,9 +45,15 @@ impl PathMap {
         text.contains(PREFIX)
     }
 
-    /// Whether one of the folders occurs in these bytes, so that they belong to this place alone.
-    pub(crate) fn is_embedded_in(&self, bytes: &[u8]) -> bool {
-        self.roots.iter().any(|(real, _)| contains(bytes, real.as_bytes()))
+    /// The folders that occur in these bytes, which so belong to this place alone: name and real folder.
+    pub(crate) fn embedded_in<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let occurs = |(real, _): &&(String, String)| contains(bytes, real.as_bytes());
+        self.roots.iter().filter(occurs).map(|(real, name)| (name.as_str(), real.as_str()))
+    }
+
+    /// The real folder that a name stands for.
+    pub(crate) fn real(&self, name: &str) -> Option<&str> {
+        self.roots.iter().find(|(_, known)| known == name).map(|(real, _)| real.as_str())
     }
 
     /// What tells rustc to write names where it would write folders; one `--remap-path-prefix` for each folder, the
@@ -149,8 +155,11 @@ mod tests {
 
     #[test]
     fn embedded_folders_are_found() {
-        assert!(map().is_embedded_in(b"abc\0//home/me/ws/x"));
-        assert!(!map().is_embedded_in(b"/home/me/w"));
+        let map = map();
+        let found: Vec<_> = map.embedded_in(b"abc\0//home/me/ws/x").collect();
+        assert_eq!(found, [("/twofold/workspace", "/home/me/ws")]);
+        assert_eq!(map.real("/twofold/workspace"), Some("/home/me/ws"));
+        assert_eq!(map.embedded_in(b"/home/me/w").count(), 0);
     }
 
     proptest! {

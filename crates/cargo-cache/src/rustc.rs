@@ -158,11 +158,11 @@ fn pick<'a>(
 }
 
 fn difference(session: &Session, run: &Run, environment: &BTreeMap<String, String>) -> Option<Reason> {
-    if run.place.as_ref().is_some_and(|place| *place != session.place()) {
-        return Some(Reason::Changed("the folder, which is written in the outputs,".to_owned()));
+    if run.holds.iter().any(|(name, was)| session.map.real(name) != Some(was)) {
+        return Some(Reason::Changed("a folder that is written in the outputs".to_owned()));
     }
     for (variable, was) in &run.variables {
-        let now = environment.get(variable).map(|value| stored_value(session, run.place.is_some(), value));
+        let now = environment.get(variable).map(|value| session.map.to_names(value));
         if now != *was {
             return Some(Reason::Changed(format!("${variable}")));
         }
@@ -174,11 +174,6 @@ fn difference(session: &Session, run: &Run, environment: &BTreeMap<String, Strin
         }
     }
     None
-}
-
-/// A variable's value as it is kept: in its own words where outputs hold folders.
-fn stored_value(session: &Session, bound: bool, value: &str) -> String {
-    if bound { value.to_owned() } else { session.map.to_names(value) }
 }
 
 /// Puts all files of a result in place; `None` when the cache lacks one.
@@ -275,7 +270,7 @@ fn record(session: &Session, pending: &Pending, outcome: Outcome) -> Option<(Rec
         session.digests.note(&path, file.digest).ok()?;
         made.push(file);
     }
-    let bound = made.iter().any(|made| made.is_bound);
+    let holds: BTreeMap<String, String> = made.iter().flat_map(|made| made.holds.clone()).collect();
     let sources: Vec<PathBuf> = dep_info.files.iter().map(|file| pending.folder.join(file)).collect();
     let mut files = BTreeMap::new();
     let mut inputs = BTreeMap::new();
@@ -294,10 +289,9 @@ fn record(session: &Session, pending: &Pending, outcome: Outcome) -> Option<(Rec
     for (path, digest) in &pending.libraries {
         inputs.insert(session.map.to_names(path.to_str()?), InputFile { digest: *digest, executable: false });
     }
-    let value = |value: &String| stored_value(session, bound, value);
+    let value = |value: &String| session.map.to_names(value);
     let seen = dep_info.variables.iter().map(|(name, _)| (name.clone(), pending.environment.get(name).map(value)));
     let variables: BTreeMap<String, Option<String>> = seen.collect();
-    let place = bound.then(|| session.place());
     let spec = ActionSpec {
         arguments: std::iter::once("rustc".to_owned())
             .chain(call.key_arguments.iter().map(|argument| session.map.to_names(argument)))
@@ -306,9 +300,9 @@ fn record(session: &Session, pending: &Pending, outcome: Outcome) -> Option<(Rec
         inputs,
         output_paths: made.iter().map(|made| made.name.clone()).collect(),
         working_directory: session.map.to_names(pending.folder.to_str()?),
-        salt: Bytes::from(format!("{}{}", pending.key, place.as_deref().unwrap_or_default())),
+        salt: Bytes::from(format!("{} {holds:?}", pending.key)),
     };
     let action = spec.encode(FUNCTION);
-    let run = Run { files, variables, place, action: action.digest.to_string() };
+    let run = Run { files, variables, holds, action: action.digest.to_string() };
     Some((Record { action, outcome, made, manifest: Some((pending.key.clone(), run)) }, sources))
 }

@@ -230,11 +230,6 @@ impl Session {
         }
     }
 
-    /// What tells this place from others, for outputs that hold one of its folders.
-    pub(crate) fn place(&self) -> String {
-        Digest::of(crate::file_digests::FUNCTION, self.map.remap_arguments().join("\n").as_bytes()).hash().to_string()
-    }
-
     /// A result whose output tells of this machine's folders.
     pub(crate) fn with_real_paths(&self, mut outcome: Outcome) -> Outcome {
         for output in [&mut outcome.stdout, &mut outcome.stderr] {
@@ -250,7 +245,7 @@ impl Session {
         for output in [&mut outcome.stdout, &mut outcome.stderr] {
             match std::str::from_utf8(output) {
                 Ok(text) => *output = dep_info::to_names(text, &self.map)?.into(),
-                Err(_) if self.map.is_embedded_in(output) => return None,
+                Err(_) if self.map.embedded_in(output).next().is_some() => return None,
                 Err(_) => {}
             }
         }
