@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use harness::tool::{Run, checkout, copy_folder, run};
 use harness::{Listener, Server, say};
@@ -23,7 +24,8 @@ struct Bench {
 #[derive(Clone)]
 struct Checkout {
     root: PathBuf,
-    server: String,
+    /// `None` is a server of the user's own.
+    server: Option<String>,
     home: PathBuf,
 }
 
@@ -48,7 +50,7 @@ impl Bench {
             Listener::Unix(path) => format!("unix:{}", path.display()),
             Listener::Tcp(address) => format!("grpc://{address}"),
         };
-        Checkout { root, server, home: self.folder.path().join("cache") }
+        Checkout { root, server: Some(server), home: self.folder.path().join("cache") }
     }
 }
 
@@ -56,7 +58,8 @@ impl Checkout {
     fn command(&self, options: &[&str], arguments: &[&str], environment: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twofold"));
         command
-            .args(["cargo", "--server", &self.server])
+            .arg("cargo")
+            .args(self.server.iter().flat_map(|server| ["--server", server]))
             .arg("--stats-json")
             .arg(self.root.join("stats.json"))
             .args(options)
@@ -301,10 +304,27 @@ fn a_test_that_failed_runs_again_and_one_that_passed_until_what_it_reads_changes
 }
 
 #[test]
+fn a_server_is_started_where_none_runs_and_ends_when_it_is_idle() {
+    let bench = Bench::new();
+    for (name, hits) in [("a", 0), ("b", 3)] {
+        let mut checkout = bench.checkout(name);
+        checkout.server = None;
+        let done = checkout.cargo(&["--idle-exit", "5s"], &["test", "-p", "model"], &[]).expect_success();
+        assert_eq!(done.count("rustc", "hits"), hits, "{}", done.stats);
+    }
+    let socket = bench.folder.path().join("cache/twofold/cargo/socket");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while socket.exists() {
+        assert!(Instant::now() < deadline, "the server does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn without_a_server_cargo_goes_on() {
     let bench = Bench::new();
     let mut checkout = bench.checkout("a");
-    checkout.server = "unix:/nowhere/socket".to_owned();
+    checkout.server = Some("unix:/nowhere/socket".to_owned());
     let done = run(&mut checkout.command(&[], &["test", "-p", "model"], &[])).expect_success();
     assert!(done.output.contains("no cache, going on without one"), "{}", done.output);
     assert!(done.output.contains("test result: ok. 2 passed"), "{}", done.output);

@@ -60,6 +60,12 @@ fn sigterm_ends_it_with_success_and_the_data_stays() {
 }
 
 #[test]
+fn a_server_that_nobody_is_connected_to_ends_by_itself_if_told_so() {
+    let mut server = Server::start(&["--idle-exit", "100ms"]);
+    assert!(server.wait_for_end().success());
+}
+
+#[test]
 fn a_unix_socket_serves_and_goes_with_the_server() {
     let mut server = Server::start_unix(&[]);
     let harness::Listener::Unix(socket) = server.listener().clone() else { panic!("asked for a Unix socket") };

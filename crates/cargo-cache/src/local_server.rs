@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -28,18 +28,15 @@ pub(crate) enum NoServer {
     Address(String),
 }
 
-/// Connects to the server at `address`, or to this user's own, which is started if it does not run.
-pub(crate) async fn connect(address: Option<&str>) -> Result<(RemoteStore, String), NoServer> {
-    if let Some(text) = address {
-        return Ok((at(text).await?, text.to_owned()));
-    }
+/// Connects to this user's own server, which is started if it does not run, to end when nobody asked for `idle_exit`.
+pub(crate) async fn own(idle_exit: Duration) -> Result<(RemoteStore, String), NoServer> {
     let folder = dirs::cache_dir().ok_or(NoServer::NoFolder)?.join("twofold/cargo");
     std::fs::create_dir_all(&folder).map_err(NoServer::Start)?;
     let address = format!("unix:{}", folder.join("socket").display());
     if let Ok(server) = at(&address).await {
         return Ok((server, address));
     }
-    let started = start(&folder, &address)?;
+    let started = start(&folder, &address, idle_exit)?;
     for _ in 0..TRIES {
         if let Ok(server) = at(&address).await {
             return Ok((server, address));
@@ -53,19 +50,21 @@ pub(crate) async fn connect(address: Option<&str>) -> Result<(RemoteStore, Strin
     }
 }
 
-async fn at(address: &str) -> Result<RemoteStore, NoServer> {
+/// Connects to the server at `address`.
+pub(crate) async fn at(address: &str) -> Result<RemoteStore, NoServer> {
     let parsed: Address = address.parse().map_err(|_| NoServer::Address(address.to_owned()))?;
     Ok(RemoteStore::connect(&parsed, Settings { attempts: 2, ..Settings::default() }).await?)
 }
 
 /// Starts a server that outlives this command and ends when nobody has asked for a while. `false` when it ended at once,
 /// as it does when another command has started one meanwhile.
-fn start(folder: &std::path::Path, address: &str) -> Result<bool, NoServer> {
+fn start(folder: &Path, address: &str, idle_exit: Duration) -> Result<bool, NoServer> {
     let log = File::options().create(true).append(true).open(folder.join("log")).map_err(NoServer::Start)?;
     let program = std::env::current_exe().map_err(NoServer::Start)?;
     let mut server = Command::new(program)
-        .args(["serve", "--listen", address, "--durability", "process", "--log", "warn", "--idle-exit", "3h", "--data"])
+        .args(["serve", "--listen", address, "--durability", "process", "--log", "warn", "--data"])
         .arg(folder.join("data"))
+        .args(["--idle-exit", &format!("{}s", idle_exit.as_secs().max(1))])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

@@ -22,6 +22,8 @@ pub struct Options {
     pub arguments: Vec<OsString>,
     /// The cache: `grpc://HOST:PORT` or `unix:PATH`; `None` is this user's own, started when it does not run.
     pub server: Option<String>,
+    /// After how long without a command a server ends that this one starts.
+    pub idle_exit: Duration,
     /// Whether test results are replayed and recorded.
     pub test_cache: bool,
     /// Whether all executables are put in place, also where their result is known.
@@ -128,7 +130,10 @@ struct Prepared {
 type Anything = Box<dyn std::error::Error + Send + Sync>;
 
 async fn prepare(options: &Options, workspace: Workspace) -> Result<Prepared, Anything> {
-    let server = local_server::connect(options.server.as_deref()).await?;
+    let server = match &options.server {
+        Some(address) => (local_server::at(address).await?, address.clone()),
+        None => local_server::own(options.idle_exit).await?,
+    };
     let environment = std::env::vars().collect();
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let version = crate::toolchain::ask(&rustc, &["-vV"], &environment).map_err(|reason| reason.to_string())?;

@@ -96,7 +96,7 @@ fn fetch(standin: &StandIn, path: &Path) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let (server, _) = local_server::connect(Some(&standin.server)).await.map_err(|error| error.to_string())?;
+        let server = local_server::at(&standin.server).await.map_err(|error| error.to_string())?;
         match outputs::restore(&server, &standin.digest, path, true).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(format!("{} no longer has {}", standin.server, standin.digest)),

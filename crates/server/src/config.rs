@@ -38,6 +38,8 @@ pub struct RawConfig {
     pub durability: Option<Durability>,
     /// How long a drain waits for calls in flight.
     pub drain: Option<Duration>,
+    /// How long nobody is connected before the server ends by itself; never when nothing is said.
+    pub idle_exit: Option<Duration>,
 }
 
 /// Settings that were checked.
@@ -55,6 +57,8 @@ pub struct Config {
     pub durability: Durability,
     /// How long a drain waits for calls in flight.
     pub drain: Duration,
+    /// How long nobody is connected before the server ends by itself.
+    pub idle_exit: Option<Duration>,
     /// What the transport lets its peers use.
     pub transport: TransportLimits,
 }
@@ -77,6 +81,7 @@ impl Config {
                 lease: raw.lease.unwrap_or(DEFAULT_LEASE),
                 durability: raw.durability.unwrap_or(Durability::PowerLoss),
                 drain: raw.drain.unwrap_or(Duration::from_secs(30)),
+                idle_exit: raw.idle_exit,
                 transport: TransportLimits::default(),
             }),
             _ => Err(ConfigError { faults }),

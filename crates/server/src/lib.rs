@@ -3,6 +3,7 @@
 mod assemble;
 mod config;
 mod identity;
+mod idle;
 mod listen;
 mod logs;
 mod run;

@@ -11,6 +11,7 @@ use tonic::service::Routes;
 use crate::Config;
 use crate::assemble::{Assembly, assemble};
 use crate::identity::Identify;
+use crate::idle::idle;
 use crate::listen::Bound;
 use crate::transport::{Drain, Transport, TransportLimits, serve};
 
@@ -38,6 +39,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let name = tokio::select! {
         name = end.next() => name,
+        () = idle(&transport, config.idle_exit) => "none, nobody was connected",
         () = all_ended(&mut listeners) => anyhow::bail!("no listener is left"),
     };
     tracing::info!(signal = name, connections = transport.open_connections(), "draining");

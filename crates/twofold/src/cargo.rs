@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use cargo_cache::Options;
@@ -26,6 +27,10 @@ pub struct Args {
     /// The cache: grpc://HOST:PORT or unix:PATH [default: a server of this user's own, started when it does not run]
     #[arg(long, value_name = "ADDRESS", env = "TWOFOLD_CARGO_SERVER")]
     server: Option<String>,
+
+    /// After how long without a command a server ends that this one starts
+    #[arg(long, value_name = "TIME", default_value = "3h", value_parser = humantime::parse_duration)]
+    idle_exit: Duration,
 
     /// Run all tests; neither replay nor record their results
     #[arg(long)]
@@ -65,6 +70,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = Options {
         arguments: args.arguments,
         server: args.server,
+        idle_exit: args.idle_exit,
         test_cache: !args.no_test_cache,
         materialize_all: args.materialize == Materialize::All,
         verify_percent: args.verify,

@@ -42,6 +42,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     drain: Duration,
 
+    /// End by itself after nobody was connected for so long [default: never]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    idle_exit: Option<Duration>,
+
     /// What to log on standard error: a level, or one for each part, such as info,reapi=debug
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
@@ -68,6 +72,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Durability::Process => server::Durability::Process,
         }),
         drain: Some(args.drain),
+        idle_exit: args.idle_exit,
     };
     server::run(Config::check(raw)?).await?;
     Ok(ExitCode::SUCCESS)
