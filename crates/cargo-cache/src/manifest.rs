@@ -38,7 +38,7 @@ pub(crate) struct Run {
 impl Manifest {
     /// The list for a command's key; empty when none is known.
     pub(crate) async fn get(server: &RemoteStore, key: &str) -> Result<Self, StoreError> {
-        let outcome = server.action_result(&name(key)).await?;
+        let outcome = server.outcome(&name(key)).await?;
         Ok(outcome.and_then(|outcome| serde_json::from_slice(&outcome.stdout).ok()).unwrap_or_default())
     }
 
@@ -49,7 +49,7 @@ impl Manifest {
         manifest.runs.insert(0, run);
         manifest.runs.truncate(MAX_RUNS);
         let stdout = Bytes::from(serde_json::to_vec(&manifest).unwrap_or_default());
-        server.put_action_result(&name(key), &Outcome { stdout, ..Outcome::default() }).await
+        server.put_outcome(&name(key), &Outcome { stdout, ..Outcome::default() }).await
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn look_up(session: &Session, call: &Call) -> Result<Looked, Reason> 
     let Ok(action) = run.action.parse::<Digest>() else {
         return miss(Reason::New, None);
     };
-    let Some(outcome) = session.ask(session.server.action_result(&action))? else {
+    let Some(outcome) = session.ask(session.server.outcome(&action))? else {
         return miss(Reason::Evicted, None);
     };
     if session.verifies(&action) {

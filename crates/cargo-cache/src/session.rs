@@ -287,7 +287,7 @@ impl Record {
             }
         }
         self.outcome.files = self.made.iter().map(Made::as_output).collect();
-        server.put_action_result(&self.action.digest, &self.outcome).await?;
+        server.put_outcome(&self.action.digest, &self.outcome).await?;
         match self.manifest {
             Some((key, run)) => Manifest::add(server, &key, run).await,
             None => Ok(()),

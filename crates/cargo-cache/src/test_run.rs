@@ -154,7 +154,7 @@ pub(crate) fn spec(
 /// Asks the cache for the result of a run.
 pub(crate) fn answer(session: &Session, spec: ActionSpec, note: impl Fn() -> Option<String>) -> Result<Looked, Reason> {
     let action = spec.encode(FUNCTION).digest;
-    let found = session.ask(session.server.action_result(&action))?.filter(|outcome| outcome.exit_code == 0);
+    let found = session.ask(session.server.outcome(&action))?.filter(|outcome| outcome.exit_code == 0);
     let pending = |compared| AnyPending::Test(Box::new(Pending { spec: spec.clone(), compared }));
     Ok(match found {
         None => Looked::Miss { reason: Reason::New, arguments: None, pending: pending(None) },

@@ -1,10 +1,10 @@
 //! The client half: [`RemoteStore`], a [`BlobStore`] that is any REAPI server.
 
-mod action_results;
 mod address;
 mod batch;
 mod capabilities;
 mod chunks;
+mod outcomes;
 mod presence;
 mod read;
 mod retry;

@@ -21,7 +21,7 @@ impl RemoteStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the server cannot be asked.
-    pub async fn action_result(&self, action: &Digest) -> Result<Option<Outcome>, StoreError> {
+    pub async fn outcome(&self, action: &Digest) -> Result<Option<Outcome>, StoreError> {
         let request = re::GetActionResultRequest {
             instance_name: self.instance(),
             action_digest: Some(wire(action)),
@@ -68,7 +68,7 @@ impl RemoteStore {
     ///
     /// # Errors
     /// Those of [`BlobStore::write`]; [`StoreError::Unavailable`] when the server cannot be asked.
-    pub async fn put_action_result(&self, action: &Digest, outcome: &Outcome) -> Result<(), StoreError> {
+    pub async fn put_outcome(&self, action: &Digest, outcome: &Outcome) -> Result<(), StoreError> {
         let files = outcome.files.iter().map(|file| re::OutputFile {
             path: file.path.clone(),
             digest: Some(wire(&file.digest)),
