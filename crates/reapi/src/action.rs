@@ -170,9 +170,9 @@ mod tests {
             others.push(found);
         };
         changed(&|spec| spec.arguments.push("-c".to_owned()));
-        changed(&|spec| drop(spec.environment.insert("A".to_owned(), "1".to_owned())));
-        changed(&|spec| drop(spec.inputs.insert("a/b.c".to_owned(), file(b"3"))));
-        changed(&|spec| drop(spec.inputs.insert("a/c.c".to_owned(), file(b"1"))));
+        changed(&|spec| spec.environment.extend([("A".to_owned(), "1".to_owned())]));
+        changed(&|spec| spec.inputs.extend([("a/b.c".to_owned(), file(b"3"))]));
+        changed(&|spec| spec.inputs.extend([("a/c.c".to_owned(), file(b"1"))]));
         changed(&|spec| spec.output_paths.push("o".to_owned()));
         changed(&|spec| spec.working_directory.push('w'));
         changed(&|spec| spec.salt = Bytes::from_static(b"s"));
