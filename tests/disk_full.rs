@@ -63,6 +63,20 @@ fn fill_up(file: &Path) {
     }
 }
 
+/// Asks whether callers should be sent here until the answer has this code, and gives its text.
+async fn readiness(server: &Server, code: u16) -> String {
+    let asked = Instant::now();
+    loop {
+        let answer = harness::http::ask(server.listener(), "GET /readyz", &[], b"");
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        if answer.code == code {
+            return text;
+        }
+        assert!(asked.elapsed() < PATIENCE, "still {} after {PATIENCE:?}: {text}", answer.code);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn read_all(client: &Client, digests: &[re::Digest]) {
     for digest in digests {
         let data = client.read(digest).await.unwrap_or_else(|status| panic!("{digest:?}: {status}"));
@@ -80,12 +94,14 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     let client = server.client();
     let mut random = Random::new(7);
 
+    assert_eq!(readiness(&server, 200).await, "ready\n");
     let (mut kept, refusal) = fill(&client, &mut random, 300_000).await;
     assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
     assert!(kept.len() > 20, "only {} blobs fitted", kept.len());
     // The server leaves a little room; something else takes that too.
     let rest = disk.0.join("rest");
     fill_up(&rest);
+    assert!(readiness(&server, 503).await.starts_with("disk full"));
     let small = Blob::random(&mut random, 100);
     let batch: Vec<Blob> = (0..10).map(|_| Blob::random(&mut random, 200_000)).collect();
     for response in client.batch_update(&batch).await.expect("the call itself succeeds") {
@@ -124,6 +140,7 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
         kept.len(),
         freed.elapsed().as_secs_f64()
     );
+    assert_eq!(readiness(&server, 200).await, "ready\n");
     assert!(client.has(&blob.digest).await);
     kept.push(blob.digest);
     let action = sha256(b"another action");

@@ -13,6 +13,7 @@ use crate::committer::Committer;
 use crate::engine::Engine;
 use crate::failure::{Failure, blocking};
 use crate::housekeeper::Housekeeper;
+use crate::key::Key;
 use crate::settings::Settings;
 use crate::stats::Stats;
 
@@ -72,6 +73,11 @@ impl Embedded {
     /// How full the store is and what happened since it was opened.
     pub fn stats(&self) -> Stats {
         self.inner.engine.stats()
+    }
+
+    /// Whether a record of this key was evicted lately. A bounded number is remembered, until the store is closed.
+    pub fn was_evicted(&self, key: &RecordKey) -> bool {
+        self.inner.engine.gone.has(&Key::record(key))
     }
 
     #[cfg(test)]

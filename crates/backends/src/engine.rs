@@ -16,9 +16,11 @@ use crate::data_dir::DataDir;
 use crate::eviction::Oldest;
 use crate::failure::Failure;
 use crate::frame::Codec;
+use crate::gone::Gone;
 use crate::hot::Hot;
 use crate::index::{Index, Totals};
 use crate::key::Key;
+use crate::leases::Leases;
 use crate::op::{Change, FileName, Op, Queue};
 use crate::pack::pack_path;
 use crate::promised::Promised;
@@ -29,6 +31,8 @@ use crate::touches::{Ages, MANY, Touch, Touches};
 
 /// Bytes that may wait for the committer, in permits of 1 KiB.
 const QUEUE_PERMITS: usize = 32 * 1024;
+/// The row of the index that holds the counts of leases.
+pub(crate) const LEASES: &str = "leases";
 /// Packs that are kept open for reading.
 const OPEN_PACKS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
@@ -51,6 +55,8 @@ pub(crate) struct Engine {
     pub uncommitted: Arc<Mutex<HashSet<Ulid>>>,
     pub counters: Arc<Counters>,
     pub totals: Mutex<Totals>,
+    pub leases: Mutex<Leases>,
+    pub gone: Gone,
     pub discarded: Mutex<Vec<Discarded>>,
     /// No row of a queue is older than this.
     pub oldest: Oldest,
@@ -78,6 +84,7 @@ impl Engine {
         let counters = Arc::new(Counters::default());
         let space = Arc::new(Space::new(sizing, settings.lease, Arc::clone(&dir), Arc::clone(&counters)));
         let totals = index.totals()?;
+        let leases = Leases::decode(&index.meta(LEASES)?.unwrap_or_default());
         let packs = Packs::load(&index, &dir)?;
         space.packs.store(packs.len_bytes(), Ordering::Release);
         space.files.store(totals.file_bytes, Ordering::Release);
@@ -98,6 +105,8 @@ impl Engine {
             uncommitted: Arc::default(),
             counters,
             totals: Mutex::new(totals),
+            leases: Mutex::new(leases),
+            gone: Gone::default(),
             discarded: Mutex::default(),
             oldest: Oldest::default(),
             index_garbage: AtomicU64::new(0),
@@ -156,6 +165,10 @@ impl Engine {
             index_bytes: self.space.index_bytes(),
             quarantine_bytes: self.space.quarantine.load(Ordering::Acquire),
             reserved_bytes: self.space.reserved_bytes(),
+            leases: self.leases.lock().live(&self.ages, self.now()),
+            lease: self.space.lease(),
+            disk_free_bytes: self.dir.free_bytes().unwrap_or(0),
+            disk_is_full: self.space.disk_is_full(),
             ..Stats::default()
         };
         self.counters.fill(&mut stats);

@@ -32,6 +32,7 @@ pub(crate) fn evict(engine: &Engine, wanted_bytes: u64) -> Result<usize, Failure
         passed.insert(life.queue, life.time_ms);
         if let Some(bytes) = group.evict(life, &key)? {
             freed += bytes;
+            Counters::add(&engine.counters.evicted_bytes, bytes);
             count(engine, &group, life, &key);
         }
         // A row that was out of date counts too: there may be more behind it.
@@ -80,7 +81,12 @@ fn candidates(engine: &Engine, now: Duration) -> Result<Vec<(Life, Key)>, Failur
 
 fn count(engine: &Engine, group: &Group<'_>, life: Life, key: &Key) {
     let counters = &engine.counters;
-    Counters::add(if key.is_blob() { &counters.evicted_blobs } else { &counters.evicted_records }, 1);
+    if key.is_blob() {
+        Counters::add(&counters.evicted_blobs, 1);
+    } else {
+        Counters::add(&counters.evicted_records, 1);
+        engine.gone.note(key);
+    }
     if life.queue == Queue::Leased {
         counters.evicted_promise(engine.ages.age(key.class(), life, group.now).unwrap_or_default());
     }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use cache_types::Digest;
 use ulid::Ulid;
 
-use crate::engine::{Discarded, Engine};
+use crate::engine::{Discarded, Engine, LEASES};
 use crate::failure::Failure;
 use crate::index::{Batch, SegmentKind, Sync, Totals};
 use crate::key::{Class, Key};
+use crate::leases::Leases;
 use crate::op::{Body, Change, PutBlob, Why};
 use crate::pack::{FlushedPack, Header, PackWriter};
 use crate::presence::all_here;
@@ -31,6 +32,7 @@ pub(crate) struct Group<'a> {
     records: HashMap<Key, Option<Life>>,
     live: HashMap<Ulid, u64>,
     totals: Totals,
+    leases: Leases,
     discarded: Vec<Discarded>,
     /// Values that may not be served from memory any more.
     stale: Vec<Key>,
@@ -51,6 +53,7 @@ impl<'a> Group<'a> {
             records: HashMap::new(),
             live: HashMap::new(),
             totals: *engine.totals.lock(),
+            leases: engine.leases.lock().clone(),
             discarded: Vec::new(),
             stale: Vec::new(),
             garbage: 0,
@@ -158,7 +161,7 @@ impl<'a> Group<'a> {
     /// Deletes a blob's row and what hangs on it.
     pub(crate) fn delete_blob(&mut self, key: &Key, row: &BlobRow) {
         self.batch.delete_blob(key);
-        self.batch.delete_lru(row.life, key);
+        self.delete_lru(row.life, key);
         self.release(key, &row.place);
         self.totals.blobs = self.totals.blobs.saturating_sub(1);
         self.garbage += ROW_BYTES;
@@ -170,7 +173,7 @@ impl<'a> Group<'a> {
     fn replace(&mut self, key: &Key, old: Option<&BlobRow>, new: BlobRow) {
         match old {
             Some(old) => {
-                self.batch.delete_lru(old.life, key);
+                self.delete_lru(old.life, key);
                 self.release(key, &old.place);
             }
             None => self.totals.blobs += 1,
@@ -212,7 +215,13 @@ impl<'a> Group<'a> {
 
     fn put_lru(&mut self, life: Life, key: &Key) {
         self.entered.push(life);
+        self.leases.add(life);
         self.batch.put_lru(life, key);
+    }
+
+    fn delete_lru(&mut self, life: Life, key: &Key) {
+        self.leases.remove(life);
+        self.batch.delete_lru(life, key);
     }
 
     fn live_of(&mut self, segment: Ulid) -> &mut u64 {
@@ -225,7 +234,7 @@ impl<'a> Group<'a> {
             return;
         }
         let new = BlobRow { life, ..row.clone() };
-        self.batch.delete_lru(row.life, key);
+        self.delete_lru(row.life, key);
         self.put_lru(life, key);
         self.batch.put_blob(key, &new);
         self.blobs.insert(key.clone(), Some(new));
@@ -293,6 +302,7 @@ impl<'a> Group<'a> {
             }
         }
         batch.put_totals(&self.totals);
+        batch.put_meta(LEASES, &self.leases.encode());
         self.engine.space.index_grew(batch.len_bytes());
         for life in self.entered.drain(..) {
             self.engine.oldest.lower(life);
@@ -329,6 +339,7 @@ impl<'a> Group<'a> {
         }
         drop(table);
         *engine.totals.lock() = self.totals;
+        engine.leases.lock().clone_from(&self.leases);
         engine.space.files.store(self.totals.file_bytes, Ordering::Release);
         engine.index_garbage.fetch_add(self.garbage, Ordering::Relaxed);
         engine.hot.remove(&self.stale);

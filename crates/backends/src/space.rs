@@ -157,6 +157,16 @@ impl Space {
         self.sizing.floor.min(disk / 16)
     }
 
+    /// How long a promise is kept.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// Whether the file system has no room and the housekeeper could make none.
+    pub(crate) fn disk_is_full(&self) -> bool {
+        self.disk_shortage(0) > 0 && self.passes.lock().outcome != Outcome::Room
+    }
+
     /// Whether the file system has room for the index's own small writes.
     pub(crate) fn disk_is_nearly_full(&self) -> bool {
         self.dir.free_bytes().is_ok_and(|free| free < self.floor() / 4)

@@ -28,6 +28,8 @@ pub struct Stats {
     pub evicted_blobs: u64,
     /// Records evicted.
     pub evicted_records: u64,
+    /// Bytes that eviction freed, those of the index roughly.
+    pub evicted_bytes: u64,
     /// The youngest promise that was ever evicted; never below the lease. `None` when none was.
     pub youngest_evicted: Option<Duration>,
     /// Blobs and records dropped because their bytes were damaged.
@@ -36,6 +38,14 @@ pub struct Stats {
     pub lost: u64,
     /// Writes refused because all that was left is leased.
     pub lease_refusals: u64,
+    /// Blobs and records that were promised to somebody and whose lease has not passed.
+    pub leases: u64,
+    /// How long a promise is kept.
+    pub lease: Duration,
+    /// Free space of the file system that holds the data; 0 when it cannot be asked.
+    pub disk_free_bytes: u64,
+    /// Whether writes are refused because that file system is full and nothing may be evicted.
+    pub disk_is_full: bool,
 }
 
 /// What is counted while the store runs.
@@ -43,6 +53,7 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub evicted_blobs: AtomicU64,
     pub evicted_records: AtomicU64,
+    pub evicted_bytes: AtomicU64,
     /// Seconds, 0 for none.
     youngest_evicted: AtomicU64,
     pub quarantined: AtomicU64,
@@ -66,6 +77,7 @@ impl Counters {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         stats.evicted_blobs = load(&self.evicted_blobs);
         stats.evicted_records = load(&self.evicted_records);
+        stats.evicted_bytes = load(&self.evicted_bytes);
         stats.quarantined = load(&self.quarantined);
         stats.lost = load(&self.lost);
         stats.lease_refusals = load(&self.lease_refusals);

@@ -3,12 +3,14 @@
 
 use std::task::{Context, Poll};
 
+use axum::response::IntoResponse;
 use cache_types::{Caller, Denied, InstanceName, Role};
 use futures::future::{Either, Ready, ready};
 use http::{Extensions, Request, Response};
 use tonic::Status;
 use tower::{Layer, Service};
 
+use crate::http::Refusal;
 use crate::{convert, status};
 
 /// What everyone may ask, whatever they may do: whether the server is well. Spec: R-180.
@@ -31,6 +33,11 @@ pub fn caller(extensions: &Extensions) -> Result<&Caller, Denied> {
 /// [`Denied`].
 pub fn check(extensions: &Extensions, role: Role, instance: &InstanceName) -> Result<(), Denied> {
     caller(extensions)?.check(role, instance)
+}
+
+/// The answer over HTTP to a request that was refused.
+pub fn refusal(denied: Denied) -> axum::response::Response {
+    Refusal::Denied(denied).into_response()
 }
 
 /// As [`check`], for an instance as messages carry it.

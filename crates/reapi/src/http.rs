@@ -40,7 +40,7 @@ use store::SizeLookup;
 use tonic::Status;
 
 use self::record::ValueRecord;
-use self::refusal::Refusal;
+pub(crate) use self::refusal::Refusal;
 use self::room::Room;
 use self::route::{Route, ValueKey};
 use crate::action_json::ActionJson;

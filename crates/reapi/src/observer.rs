@@ -18,8 +18,10 @@ pub use rpc::Rpc;
 
 pub(crate) use layer::Observing;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+
+use store::RecordKey;
 
 /// The counts of one server.
 #[derive(Debug)]
@@ -27,6 +29,19 @@ pub struct Observer {
     rpcs: [CallMeter; Rpc::ALL.len()],
     routes: [[CallMeter; Method::ALL.len()]; Route::ALL.len()],
     actions: Actions,
+    was_evicted: WasEvicted,
+}
+
+type Question = dyn Fn(&RecordKey) -> bool + Send + Sync;
+
+/// Tells whether a record was evicted lately.
+#[derive(Default)]
+struct WasEvicted(OnceLock<Box<Question>>);
+
+impl std::fmt::Debug for WasEvicted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WasEvicted").finish_non_exhaustive()
+    }
 }
 
 impl Default for Observer {
@@ -35,6 +50,7 @@ impl Default for Observer {
             rpcs: std::array::from_fn(|_| CallMeter::default()),
             routes: std::array::from_fn(|_| std::array::from_fn(|_| CallMeter::default())),
             actions: Actions::default(),
+            was_evicted: WasEvicted::default(),
         }
     }
 }
@@ -57,6 +73,18 @@ impl Observer {
     /// The hits and misses of the action cache.
     pub fn actions(&self) -> &Actions {
         &self.actions
+    }
+
+    /// Takes over the memory of a store, which tells a miss of what was evicted from one of what was never here. Only the
+    /// first one is asked.
+    pub fn ask_whether_evicted(&self, was_evicted: impl Fn(&RecordKey) -> bool + Send + Sync + 'static) {
+        self.was_evicted.0.get_or_init(|| Box::new(was_evicted));
+    }
+
+    /// Why there is no record of this key.
+    pub fn absence(&self, key: &RecordKey) -> Miss {
+        let evicted = self.was_evicted.0.get().is_some_and(|was_evicted| was_evicted(key));
+        if evicted { Miss::Evicted } else { Miss::Absent }
     }
 
     /// Bodies of blobs that are on their way in: streams and PUTs.

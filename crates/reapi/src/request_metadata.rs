@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use tower::{Layer, Service};
 use tracing::instrument::{Instrument, Instrumented};
 use tracing::{Level, Span, field};
 
-use crate::observer::Asker;
+use crate::observer::{Asker, Endpoint, Rpc};
 use crate::proto::re::RequestMetadata;
 
 /// The keys that carry the metadata, today's and an old one. Spec.
@@ -19,19 +21,32 @@ const KEYS: [&str; 2] = [
 ];
 
 /// Gives each request one span, which says who asks where a client tells it. For logs only, never for access.
-#[derive(Clone, Copy)]
-pub(crate) struct RequestSpans;
+#[derive(Clone, Default)]
+pub(crate) struct RequestSpans(Option<Arc<Follow>>);
+
+/// Makes a span part of the trace that headers name.
+type Follow = dyn Fn(&Span, &HeaderMap) + Send + Sync;
+
+impl RequestSpans {
+    /// Has `follow` see each span before it begins.
+    pub(crate) fn following(follow: impl Fn(&Span, &HeaderMap) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(follow)))
+    }
+}
 
 impl<S> Layer<S> for RequestSpans {
     type Service = Spanned<S>;
 
     fn layer(&self, inner: S) -> Spanned<S> {
-        Spanned(inner)
+        Spanned { inner, follow: self.0.clone() }
     }
 }
 
 #[derive(Clone)]
-pub(crate) struct Spanned<S>(S);
+pub(crate) struct Spanned<S> {
+    inner: S,
+    follow: Option<Arc<Follow>>,
+}
 
 impl<S: Service<Request<B>>, B> Service<Request<B>> for Spanned<S> {
     type Response = S::Response;
@@ -39,21 +54,24 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Spanned<S> {
     type Future = Instrumented<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let span = span(request.uri().path(), request.headers());
-        self.0.call(request).instrument(span)
+        let span = match tracing::span_enabled!(Level::DEBUG) {
+            true => span(&request, self.follow.as_deref()),
+            false => Span::none(),
+        };
+        self.inner.call(request).instrument(span)
     }
 }
 
-fn span(path: &str, headers: &HeaderMap) -> Span {
-    if !tracing::enabled!(Level::DEBUG) {
-        return Span::none();
-    }
+fn span<B>(request: &Request<B>, follow: Option<&Follow>) -> Span {
+    let (path, headers) = (request.uri().path(), request.headers());
     let span = tracing::debug_span!(
         "rpc",
+        otel.name = &*name(request),
+        otel.kind = "server",
         path,
         tool = field::Empty,
         invocation = field::Empty,
@@ -61,6 +79,9 @@ fn span(path: &str, headers: &HeaderMap) -> Span {
         mnemonic = field::Empty,
         target_id = field::Empty
     );
+    if let Some(follow) = follow {
+        follow(&span, headers);
+    }
     if let Some(metadata) = read::<RequestMetadata>(headers) {
         if let Some(tool) = &metadata.tool_details {
             span.record("tool", format!("{} {}", tool.tool_name, tool.tool_version));
@@ -71,6 +92,16 @@ fn span(path: &str, headers: &HeaderMap) -> Span {
         span.record("target_id", metadata.target_id);
     }
     span
+}
+
+/// What the requests of one kind are called in traces: no digest is part of it.
+fn name<B>(request: &Request<B>) -> Cow<'_, str> {
+    let path = request.uri().path();
+    match Endpoint::of(request) {
+        Endpoint::Rpc(Rpc::Other) => Rpc::Other.name().into(),
+        Endpoint::Rpc(_) => path.trim_start_matches('/').into(),
+        Endpoint::Http(route, method) => format!("{} {}", method.name(), route.name()).into(),
+    }
 }
 
 /// The metadata of a request; `None` when there is none or it is broken, which must not fail the call. Spec: R-155.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
+use http::HeaderMap;
 use store::{BlobStore, RecordStore, SizeLookup};
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -9,6 +10,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder as Reflection;
 use tower::util::MapResponseLayer;
+use tracing::Span;
 
 use crate::Settings;
 use crate::access::Gate;
@@ -36,6 +38,8 @@ use crate::wire::raw::content_addressable_storage_server::ContentAddressableStor
 pub struct Service {
     core: Arc<Core>,
     http: Option<Arc<Http>>,
+    pages: axum::Router,
+    spans: RequestSpans,
     health: Arc<watch::Sender<ServingStatus>>,
 }
 
@@ -45,6 +49,8 @@ impl Service {
         Self {
             core: Arc::new(Core::new(blobs, records, settings)),
             http: None,
+            pages: axum::Router::new(),
+            spans: RequestSpans::default(),
             health: Arc::new(watch::Sender::new(ServingStatus::Serving)),
         }
     }
@@ -53,6 +59,24 @@ impl Service {
     pub fn with_http(mut self, lookup: Arc<dyn SizeLookup>) -> Self {
         self.http = Some(Arc::new(Http::new(self.core.clone(), lookup)));
         self
+    }
+
+    /// Answers these paths too, ahead of the HTTP caches. May be called again with others.
+    pub fn with_pages(mut self, pages: axum::Router) -> Self {
+        self.pages = self.pages.merge(pages);
+        self
+    }
+
+    /// Hands each request's span and headers to `follow`, which may make it part of its caller's trace.
+    pub fn with_followed_spans(mut self, follow: impl Fn(&Span, &HeaderMap) + Send + Sync + 'static) -> Self {
+        self.spans = RequestSpans::following(follow);
+        self
+    }
+
+    /// Tells whether [`Service::drain`] was called.
+    pub fn draining(&self) -> impl Fn() -> bool + Clone + Send + Sync + use<> {
+        let health = self.health.subscribe();
+        move || *health.borrow() != ServingStatus::Serving
     }
 
     /// What the services count.
@@ -73,11 +97,12 @@ impl Service {
             .add_service(action_cache.max_decoding_message_size(MAX_INBOUND_BYTES))
             .add_service(HealthServer::new(Health::new(self.health.subscribe())));
         let mut router = with_reflection(routes).into_axum_router();
+        router = router.merge(self.pages.clone());
         if let Some(http) = &self.http {
             let http = http.clone();
             router = router.fallback(|request: Request| async move { http.serve(request).await });
         }
-        let router = router.layer(MapResponseLayer::new(oversize::as_resource_exhausted)).layer(RequestSpans);
+        let router = router.layer(MapResponseLayer::new(oversize::as_resource_exhausted)).layer(self.spans.clone());
         let router = router.layer(Gate(refuse::<Body>)).layer(Observing(core.observer.clone()));
         Routes::from(router).prepare()
     }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use backends::Embedded;
+use store::{Metered, StoreMeters};
 
 use crate::{Config, Durability};
 
@@ -12,6 +13,8 @@ const UPLOADS_SHARE: u64 = 8;
 pub(crate) struct Assembly {
     pub(crate) store: Arc<Embedded>,
     pub(crate) service: reapi::Service,
+    /// What is counted of the store.
+    pub(crate) meters: Arc<StoreMeters>,
 }
 
 /// Opens the store and puts the services over it. The only place that picks backends.
@@ -33,6 +36,10 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
         max_uploads_bytes: config.max_size_bytes / UPLOADS_SHARE,
         ..reapi::Settings::default()
     };
-    let service = reapi::Service::new(store.clone(), store.clone(), settings).with_http(store.clone());
-    Ok(Assembly { store, service })
+    let meters = Arc::new(StoreMeters::default());
+    let metered = Arc::new(Metered::new(Embedded::clone(&store), meters.clone()));
+    let service = reapi::Service::new(metered.clone(), metered.clone(), settings).with_http(metered);
+    let engine = store.clone();
+    service.observer().ask_whether_evicted(move |key| engine.was_evicted(key));
+    Ok(Assembly { store, service, meters })
 }

@@ -1,16 +1,33 @@
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use opentelemetry::trace::TracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::FilterFn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
-/// Starts the log on standard error; coloured on a terminal only.
+use crate::spans::{self, SpanExport, Spans};
+
+/// The crate whose spans are those of requests.
+const REQUESTS: &str = "reapi";
+
+/// Starts the log on standard error, coloured on a terminal only, and the export of spans where it is asked for.
 ///
-/// `filter` is a level such as `info`, or one for each target: `info,reapi=debug`.
+/// `filter` is a level such as `info`, or one for each target: `info,reapi=debug`. It has no say in what is exported.
 ///
 /// # Errors
-/// The filter cannot be read.
-pub fn start(filter: &str) -> anyhow::Result<()> {
+/// The filter or the endpoint cannot be read.
+pub fn start(filter: &str, export: Option<&SpanExport>) -> anyhow::Result<Spans> {
     let filter = EnvFilter::builder().parse(filter)?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
-    Ok(())
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_filter(filter);
+    let provider = export.map(spans::provider).transpose()?;
+    let exported = provider.as_ref().map(|provider| {
+        let requests = FilterFn::new(|metadata| metadata.is_span() && metadata.target().starts_with(REQUESTS));
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("twofold")).with_location(false);
+        layer.with_threads(false).with_filter(requests.with_max_level_hint(LevelFilter::DEBUG))
+    });
+    tracing_subscriber::registry().with(lines).with(exported).init();
+    Ok(Spans(provider))
 }

@@ -13,6 +13,7 @@ use crate::assemble::{Assembly, assemble};
 use crate::identity::Identify;
 use crate::idle::idle;
 use crate::listen::Bound;
+use crate::operation::operate;
 use crate::transport::{Drain, Transport, TransportLimits, serve};
 
 /// Serves until SIGTERM or SIGINT, then drains: new connections are refused, calls in flight are finished.
@@ -23,13 +24,16 @@ use crate::transport::{Drain, Transport, TransportLimits, serve};
 /// The store cannot be opened or an address cannot be bound.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let opened = config.clone();
-    let Assembly { store, service } = tokio::task::spawn_blocking(move || assemble(&opened)).await??;
+    let Assembly { store, service, meters } = tokio::task::spawn_blocking(move || assemble(&opened)).await??;
     let bound = config.listen.iter().map(Bound::bind).collect::<anyhow::Result<Vec<Bound>>>()?;
     // Before anyone is told that this server listens: from then on it may be told to end.
     let mut end = EndSignals::listen()?;
     announce(&config, &bound)?;
 
     let transport = Arc::new(Transport::new(transport_limits(&config), None));
+    let open = transport.clone();
+    let (service, status) = operate(service, &store, meters, move || open.open_connections());
+    let keeping = tokio::spawn(status.keep_history());
     let (drain, draining) = Drain::new();
     let mut listeners = JoinSet::new();
     let routes = Routes::from(service.routes().into_axum_router().layer(Identify::local()));
@@ -51,6 +55,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         name = end.next() => tracing::warn!(signal = name, "a second signal: calls in flight were cut"),
     }
     listeners.shutdown().await;
+    keeping.abort();
     tokio::task::spawn_blocking(move || store.close()).await?;
     tracing::info!("stopped");
     Ok(())

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use server::{Config, RawConfig};
+use server::{Config, RawConfig, SpanExport};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,6 +49,14 @@ pub struct Args {
     /// What to log on standard error: a level, or one for each part, such as info,reapi=debug
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
+
+    /// Collector that each request's span is sent to, http://HOST:PORT; OTLP over gRPC [default: none]
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+
+    /// Share of the traces begun here that is sent, 0 to 1; callers that send `traceparent` decide for theirs
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    otlp_sample: f64,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -61,7 +69,8 @@ enum Durability {
 
 /// Serves until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    server::start_logs(&args.log)?;
+    let export = args.otlp_endpoint.map(|endpoint| SpanExport { endpoint, share: args.otlp_sample });
+    let spans = server::start_logs(&args.log, export.as_ref())?;
     let raw = RawConfig {
         listen: args.listen,
         data: args.data,
@@ -74,6 +83,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         drain: Some(args.drain),
         idle_exit: args.idle_exit,
     };
-    server::run(Config::check(raw)?).await?;
+    let served = server::run(Config::check(raw)?).await;
+    tokio::task::spawn_blocking(|| spans.finish()).await?;
+    served?;
     Ok(ExitCode::SUCCESS)
 }

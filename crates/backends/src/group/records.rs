@@ -30,7 +30,7 @@ impl Group<'_> {
 
     pub(super) fn set_record(&mut self, key: &Key, old: Option<Life>, row: &RecordRow) {
         if let Some(old) = old {
-            self.batch.delete_lru(old, key);
+            self.delete_lru(old, key);
         }
         self.put_lru(row.life, key);
         self.batch.put_record(key, row);
@@ -58,7 +58,7 @@ impl Group<'_> {
 
     pub(super) fn delete_record(&mut self, key: &Key, life: Life) {
         self.batch.delete_record(key);
-        self.batch.delete_lru(life, key);
+        self.delete_lru(life, key);
         self.totals.records = self.totals.records.saturating_sub(1);
         self.garbage += ROW_BYTES;
         self.stale.push(key.clone());

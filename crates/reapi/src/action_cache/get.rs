@@ -37,7 +37,7 @@ pub(super) async fn get(
 pub(crate) async fn find(core: &Core, name: &ActionName) -> Result<Result<(re::ActionResult, Bytes), Miss>, Status> {
     let key = name.key();
     let Some(record) = core.records.get(&key).await.map_err(status::from_store)? else {
-        return Ok(Err(Miss::Absent));
+        return Ok(Err(core.observer.absence(&key)));
     };
     let encoded = match name.result(record) {
         Found::Result(encoded) => Some(encoded),

@@ -11,7 +11,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Why a request has no answer. Spec: http-cache §2.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Not here.
     Missing,
     /// A path, a header or a body that breaks a rule.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{Request, StatusCode, header};
 use store::Histogram;
 use tonic::Code as RpcCode;
 
@@ -15,6 +15,18 @@ pub enum Endpoint {
     Rpc(Rpc),
     /// A request to the HTTP caches.
     Http(Route, Method),
+}
+
+impl Endpoint {
+    /// What a request counts as.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        let path = request.uri().path();
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+            return Self::Rpc(Rpc::of_path(path));
+        }
+        Self::Http(Route::of_path(path), Method::from(request.method()))
+    }
 }
 
 /// How a call ended: the number of a gRPC code, or an HTTP status.

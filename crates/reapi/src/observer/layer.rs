@@ -4,13 +4,13 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::Code as RpcCode;
 use tower::{Layer, Service};
 
-use super::{Call, Code, Endpoint, Method, Observer, Route, Rpc};
+use super::{Call, Code, Endpoint, Observer};
 
 /// Counts what passes: calls by code, how long they take, and the bytes of their bodies.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl<S: Service<Request<Body>, Response = Response<Body>>> Service<Request<Body>
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let endpoint = endpoint(&request);
+        let endpoint = Endpoint::of(&request);
         let call = self.observer.call(endpoint);
         let request = match request.body().is_end_stream() {
             true => request,
@@ -50,15 +50,6 @@ impl<S: Service<Request<Body>, Response = Response<Body>>> Service<Request<Body>
         };
         Answering { answer: self.inner.call(request), call: Some(call) }
     }
-}
-
-fn endpoint(request: &Request<Body>) -> Endpoint {
-    let path = request.uri().path();
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
-        return Endpoint::Rpc(Rpc::of_path(path));
-    }
-    Endpoint::Http(Route::of_path(path), Method::from(request.method()))
 }
 
 pin_project! {
