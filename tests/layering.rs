@@ -13,9 +13,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["cache-types"]),
     ("backends", &["cache-types", "store"]),
     ("reapi", &["cache-types", "store"]),
-    ("server", &["cache-types", "store", "backends", "reapi"]),
     ("cargo-cache", &["cache-types", "store", "reapi"]),
-    ("twofold", &["cache-types", "prompt-key", "store", "reapi", "server", "cargo-cache"]),
+    ("nix-cache", &["cache-types", "store"]),
+    ("server", &["cache-types", "store", "backends", "nix-cache", "reapi"]),
+    ("twofold", &["cache-types", "prompt-key", "store", "nix-cache", "reapi", "server", "cargo-cache"]),
     ("benches", &["cache-types", "store", "reapi"]),
 ];
 

@@ -25,6 +25,7 @@ impl Origin {
                 Some(Self { hashes: vec![hash], instance: instance.as_str().to_owned(), provenance })
             }
             RecordKind::HttpValue => http::origin(&key.key, value),
+            RecordKind::Nix => None,
         }
     }
 

@@ -1,13 +1,19 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use backends::Embedded;
+use nix_cache::NixCaches;
 use store::{Metered, StoreMeters};
 
+use crate::nix::touch_every;
 use crate::{Config, Durability};
 
 /// Uploads over HTTP whose digest is not known yet may take this share of the size of the store beside it.
 const UPLOADS_SHARE: u64 = 8;
+
+/// How long a client of a Nix cache may stand still while it sends.
+const NO_PROGRESS: Duration = Duration::from_secs(60);
 
 /// The store and the services over it.
 pub(crate) struct Assembly {
@@ -15,6 +21,7 @@ pub(crate) struct Assembly {
     pub(crate) service: reapi::Service,
     /// What is counted of the store.
     pub(crate) meters: Arc<StoreMeters>,
+    pub(crate) nix: NixCaches,
 }
 
 /// Opens the store and puts the services over it. The only place that picks backends.
@@ -38,8 +45,22 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     };
     let meters = Arc::new(StoreMeters::default());
     let metered = Arc::new(Metered::new(Embedded::clone(&store), meters.clone()));
-    let service = reapi::Service::new(metered.clone(), metered.clone(), settings).with_http(metered);
+    let service = reapi::Service::new(metered.clone(), metered.clone(), settings).with_http(metered.clone());
     let engine = store.clone();
     service.observer().ask_whether_evicted(move |key| engine.was_evicted(key));
-    Ok(Assembly { store, service, meters })
+    let nix = nix_caches(config, &metered)?;
+    let service = service.with_pages(nix.router());
+    Ok(Assembly { store, service, meters, nix })
+}
+
+fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result<NixCaches> {
+    let caches = config.nix_caches.iter().map(|cache| cache.with_key(&config.data));
+    let settings = nix_cache::Settings {
+        caches: caches.collect::<Result<_, _>>()?,
+        uploads: config.data.clone(),
+        max_uploads_bytes: config.max_size_bytes / UPLOADS_SHARE,
+        no_progress: NO_PROGRESS,
+        touch_every: touch_every(config.lease),
+    };
+    Ok(NixCaches::new(store.clone(), store.clone(), settings))
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::{Endpoint, EndpointError, TransportLimits};
+use crate::{Endpoint, EndpointError, NixCache, TransportLimits};
 
 /// The share of the file system that holds the data folder which the store may fill when no size is given.
 pub const DEFAULT_DISK_SHARE: f64 = 0.2;
@@ -40,6 +40,8 @@ pub struct RawConfig {
     pub drain: Option<Duration>,
     /// How long nobody is connected before the server ends by itself; never when nothing is said.
     pub idle_exit: Option<Duration>,
+    /// Nix caches, as [`NixCache::parse`] reads them.
+    pub nix_caches: Vec<String>,
 }
 
 /// Settings that were checked.
@@ -61,6 +63,8 @@ pub struct Config {
     pub idle_exit: Option<Duration>,
     /// What the transport lets its peers use.
     pub transport: TransportLimits,
+    /// The Nix caches; at least one, each name once.
+    pub nix_caches: Vec<NixCache>,
 }
 
 impl Config {
@@ -73,6 +77,7 @@ impl Config {
         let listen = check_listen(&raw.listen, &mut faults);
         let data = check_data(raw.data, &mut faults);
         let max_size_bytes = check_size(raw.max_size, data.as_deref(), &mut faults);
+        let nix_caches = check_nix_caches(&raw.nix_caches, &mut faults);
         match (data, max_size_bytes, faults.is_empty()) {
             (Some(data), Some(max_size_bytes), true) => Ok(Self {
                 listen,
@@ -83,6 +88,7 @@ impl Config {
                 drain: raw.drain.unwrap_or(Duration::from_secs(30)),
                 idle_exit: raw.idle_exit,
                 transport: TransportLimits::default(),
+                nix_caches,
             }),
             _ => Err(ConfigError { faults }),
         }
@@ -101,6 +107,24 @@ fn check_listen(raw: &[String], faults: &mut Vec<Fault>) -> Vec<Endpoint> {
         }
     }
     endpoints
+}
+
+fn check_nix_caches(raw: &[String], faults: &mut Vec<Fault>) -> Vec<NixCache> {
+    if raw.is_empty() {
+        return vec![NixCache::default()];
+    }
+    let mut caches: Vec<NixCache> = Vec::new();
+    for text in raw {
+        match NixCache::parse(text) {
+            Ok(cache) if caches.iter().any(|known| known.settings.name == cache.settings.name) => {
+                let reason = "there is a cache of this name already".to_owned();
+                faults.push(Fault::NixCache { text: text.clone(), reason });
+            }
+            Ok(cache) => caches.push(cache),
+            Err(reason) => faults.push(Fault::NixCache { text: text.clone(), reason }),
+        }
+    }
+    caches
 }
 
 fn check_data(raw: Option<PathBuf>, faults: &mut Vec<Fault>) -> Option<PathBuf> {
@@ -158,6 +182,8 @@ impl std::error::Error for ConfigError {}
 enum Fault {
     #[error("--listen {text}: {source}")]
     Listen { text: String, source: EndpointError },
+    #[error("--nix-cache {text}: {reason}")]
+    NixCache { text: String, reason: String },
     #[error("no data folder: this user has no home; give one with --data")]
     NoDataDir,
     #[error("data folder {}: {source}; choose another with --data", data.display())]

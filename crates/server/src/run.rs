@@ -24,12 +24,13 @@ use crate::transport::{Drain, Transport, TransportLimits, serve};
 /// The store cannot be opened or an address cannot be bound.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let opened = config.clone();
-    let Assembly { store, service, meters } = tokio::task::spawn_blocking(move || assemble(&opened)).await??;
+    let Assembly { store, service, meters, nix } = tokio::task::spawn_blocking(move || assemble(&opened)).await??;
     let bound = config.listen.iter().map(Bound::bind).collect::<anyhow::Result<Vec<Bound>>>()?;
     // Before anyone is told that this server listens: from then on it may be told to end.
     let mut end = EndSignals::listen()?;
     announce(&config, &bound)?;
 
+    let pins = tokio::spawn(nix.keep_pinned());
     let transport = Arc::new(Transport::new(transport_limits(&config), None));
     let open = transport.clone();
     let (service, status) = operate(service, &store, meters, move || open.open_connections());
@@ -56,6 +57,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     listeners.shutdown().await;
     keeping.abort();
+    pins.abort();
     tokio::task::spawn_blocking(move || store.close()).await?;
     tracing::info!("stopped");
     Ok(())

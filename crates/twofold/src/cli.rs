@@ -1,6 +1,6 @@
 use clap::{Parser, Subcommand};
 
-use crate::{cargo, find_missing, get, prompt, put, serve, stat};
+use crate::{cargo, find_missing, get, nix, prompt, put, serve, stat};
 
 /// Build caching for software that agents write.
 #[derive(Parser)]
@@ -26,4 +26,6 @@ pub enum Command {
     Stat(stat::Args),
     /// Keys of model requests: which invocations are the same one
     Prompt(Box<prompt::Args>),
+    /// Keys, pushes and pins of Nix caches
+    Nix(nix::Args),
 }

@@ -4,6 +4,7 @@ mod cargo;
 mod cli;
 mod find_missing;
 mod get;
+mod nix;
 mod progress;
 mod prompt;
 mod put;
@@ -43,5 +44,6 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::FindMissing(args) => find_missing::run(args).await,
         Command::Stat(args) => stat::run(args).await,
         Command::Prompt(args) => prompt::run(*args).await,
+        Command::Nix(args) => nix::run(args).await,
     }
 }

@@ -46,6 +46,11 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     idle_exit: Option<Duration>,
 
+    /// A Nix cache at /nix/NAME/; may be given again [default: the cache `default`]. NAME, then any of: public, closure,
+    /// priority=N, store-dir=DIR, key=FILE, sign=never|always|only-if-unsigned, transfer=zstd|plain, upstream=URL#KEY
+    #[arg(long, value_name = "NAME[,SETTING]...")]
+    nix_cache: Vec<String>,
+
     /// What to log on standard error: a level, or one for each part, such as info,reapi=debug
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
@@ -82,6 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }),
         drain: Some(args.drain),
         idle_exit: args.idle_exit,
+        nix_caches: args.nix_cache,
     };
     let served = server::run(Config::check(raw)?).await;
     tokio::task::spawn_blocking(|| spans.finish()).await?;

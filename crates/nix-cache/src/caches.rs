@@ -1,0 +1,162 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use cache_types::Hash;
+use cache_types::nix::StorePathHash;
+use store::{BlobStore, RecordStore};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::plans::Plans;
+use crate::records::{NarRecord, PathRecord, decode, nar_key, path_key};
+use crate::render::{self, Plan, PlanError};
+use crate::response::Refusal;
+use crate::route::{self, Route};
+use crate::settings::{CacheSettings, Settings};
+use crate::spool::Room;
+use crate::unpack::Bench;
+use crate::upstream::Upstreams;
+
+/// Uploads that are unpacked at once; each takes a thread and its decoder's memory.
+const UNPACKED_AT_ONCE: usize = 32;
+/// A NAR that was read and hashed whole is not read again for this long before it is promised once more.
+const SOUND_FOR: Duration = Duration::from_secs(60);
+/// Locks for writers of one path.
+const PATH_LOCKS: usize = 64;
+
+/// The Nix caches of a server: routes below `/nix/`. Cheap to clone.
+#[derive(Clone)]
+pub struct NixCaches(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) caches: BTreeMap<String, CacheSettings>,
+    pub(crate) bench: Bench,
+    pub(crate) no_progress: Duration,
+    pub(crate) touch_every: Duration,
+    pub(crate) plans: Plans,
+    pub(crate) unpacking: Semaphore,
+    pub(crate) path_locks: [Mutex<()>; PATH_LOCKS],
+    pub(crate) pins_lock: Mutex<()>,
+    pub(crate) upstreams: Upstreams,
+}
+
+impl NixCaches {
+    /// The caches over a store.
+    pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
+        let caches = settings.caches.into_iter().map(|cache| (cache.name.as_str().to_owned(), cache)).collect();
+        Self(Arc::new(Inner {
+            blobs,
+            records,
+            caches,
+            bench: Bench {
+                room: Room::new(settings.max_uploads_bytes),
+                folder: settings.uploads.into(),
+                max_bytes: settings.max_uploads_bytes,
+            },
+            no_progress: settings.no_progress,
+            touch_every: settings.touch_every,
+            plans: Plans::default(),
+            unpacking: Semaphore::new(UNPACKED_AT_ONCE),
+            path_locks: std::array::from_fn(|_| Mutex::default()),
+            pins_lock: Mutex::default(),
+            upstreams: Upstreams::default(),
+        }))
+    }
+
+    /// The routes, all of them below `/nix/`.
+    pub fn router(&self) -> Router {
+        let inner = self.0.clone();
+        Router::new().route("/nix/{*path}", any(move |request: Request| async move { inner.serve(request).await }))
+    }
+
+    /// Keeps what is pinned from being evicted; runs until it is dropped.
+    pub async fn keep_pinned(self) {
+        loop {
+            tokio::time::sleep(self.0.touch_every).await;
+            self.0.touch_pinned().await;
+        }
+    }
+}
+
+impl Inner {
+    async fn serve(self: Arc<Self>, request: Request) -> Response {
+        let (head, body) = request.into_parts();
+        let answer = async {
+            let (name, route) = route::parse(head.uri.path())?;
+            let cache = self.caches.get(&name).ok_or(Refusal::Missing)?;
+            match route {
+                Route::CacheInfo => self.cache_info(cache, &head),
+                Route::PublicKey => self.public_key(cache, &head),
+                Route::NarInfo(path) => self.narinfo(cache, &head, body, path).await,
+                Route::Listing(path) => self.listing(cache, &head, body, path).await,
+                Route::Nar(nar) => self.nar(cache, &head, body, nar).await,
+                Route::Text { kind, name } => self.text(cache, &head, body, (kind, &name)).await,
+                Route::Pins => self.pins(cache, &head).await,
+                Route::Pin(path) => self.pin(cache, &head, path).await,
+            }
+        };
+        answer.await.unwrap_or_else(IntoResponse::into_response)
+    }
+
+    /// What is known of a path.
+    pub(crate) async fn path_record(
+        &self,
+        cache: &CacheSettings,
+        path: StorePathHash,
+    ) -> Result<Option<PathRecord>, Refusal> {
+        let encoded = self.records.get(&path_key(cache.name.as_str(), path)).await?;
+        Ok(encoded.and_then(|encoded| decode(&encoded)))
+    }
+
+    /// The plan of a NAR of this cache whose parts are all here, and kept for the lease from now on.
+    pub(crate) async fn complete(&self, cache: &CacheSettings, nar: &Hash) -> Result<Option<Arc<Plan>>, Refusal> {
+        let Some(encoded) = self.records.get(&nar_key(cache.name.as_str(), nar)).await? else {
+            return Ok(None);
+        };
+        let Some(record) = decode::<NarRecord>(&encoded) else {
+            return Ok(None);
+        };
+        let plan = match self.plans.get(nar) {
+            Some(plan) => plan,
+            None => match render::load(&*self.blobs, *nar, &record).await {
+                Ok(plan) => self.plans.insert(plan),
+                Err(PlanError::Gone) => return Ok(None),
+                Err(PlanError::Store(error)) => return Err(error.into()),
+            },
+        };
+        let missing = self.blobs.find_missing(&plan.parts).await?;
+        Ok(missing.is_empty().then_some(plan))
+    }
+
+    /// As [`Inner::complete`], and every byte of it was read and hashed lately: what is damaged on disk is a miss before
+    /// anything is promised.
+    pub(crate) async fn sound(&self, cache: &CacheSettings, nar: &Hash) -> Result<Option<Arc<Plan>>, Refusal> {
+        let Some(plan) = self.complete(cache, nar).await? else {
+            return Ok(None);
+        };
+        let mut verified = plan.verified.lock().await;
+        if verified.is_none_or(|at| at.elapsed() >= SOUND_FOR) {
+            *verified = None;
+            if !render::is_sound(self.blobs.clone(), plan.clone()).await? {
+                tracing::warn!(%nar, "a NAR is damaged and is a miss");
+                self.plans.remove(nar);
+                return Ok(None);
+            }
+            *verified = Some(Instant::now());
+        }
+        drop(verified);
+        Ok(Some(plan))
+    }
+
+    /// The lock that writers of this path take in turn.
+    pub(crate) fn path_lock(&self, path: StorePathHash) -> &Mutex<()> {
+        let at = usize::from(path.as_bytes()[0]) % PATH_LOCKS;
+        &self.path_locks[at]
+    }
+}

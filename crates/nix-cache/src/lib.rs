@@ -1,0 +1,44 @@
+//! A Nix binary cache over the same store: NARs taken apart into the blobs and folders that build clients share, put
+//! together again byte for byte. Spec: nix-binary-cache.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `nar` | the archive: reader and writer |
+//! | `compression`, `spool`, `feed`, `unpack` | an upload, taken apart with bounded memory |
+//! | `keep`, `records` | blobs, and the records that name them |
+//! | `render`, `plans` | a NAR put together again |
+//! | `route`, `access`, `read`, `push`, `text`, `pins` | the routes |
+//! | `upstream` | other caches |
+//! | `response` | the one table from faults to status codes |
+
+mod access;
+mod caches;
+mod compression;
+mod feed;
+mod keep;
+mod key_file;
+pub mod nar;
+mod pins;
+mod plans;
+mod push;
+mod range;
+mod read;
+mod records;
+mod render;
+mod response;
+mod route;
+mod settings;
+mod spool;
+mod text;
+mod unpack;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+pub use caches::NixCaches;
+pub use key_file::{KeyFileError, make_key, read_key, read_or_make_key, write_key};
+pub use settings::{
+    Audience, CacheName, CacheSettings, Completeness, DEFAULT_CACHE, DEFAULT_PRIORITY, Settings, Sign, Transfer,
+    Upstream,
+};
