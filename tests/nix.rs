@@ -257,3 +257,31 @@ fn several_caches_are_apart_and_each_has_its_settings() {
     assert_eq!(ask(&format!("two/{narinfo}")).code, 404);
     assert!(matches!(server.listener(), Listener::Tcp(_)));
 }
+
+#[test]
+fn a_pinned_path_outlives_what_fills_the_store() {
+    let server = Server::start(&["--max-size", "64MiB", "--lease", "1s"]);
+    let mut random = Random::new(9);
+    let put = |line: &str, body: &[u8]| http::exchange(server.listener(), &http::request(line, &[], body)).code;
+    // What was just pushed is leased, so a full store refuses for a moment.
+    let insist = |line: &str, body: &[u8]| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while put(line, body) == 507 {
+            assert!(std::time::Instant::now() < deadline, "{line}: the store stays full");
+        }
+    };
+    let narinfo = |name: &str| format!("{}.narinfo", archive::path_hash(name));
+    let mut push = |name: &str| {
+        let nar = archive::nar(&[("file", &random.bytes(3_000_000))]);
+        insist(&format!("PUT /nix/default/nar/{}.nar", archive::hash(&nar)), &nar);
+        insist(&format!("PUT /nix/default/{}", narinfo(name)), archive::narinfo(name, &nar).as_bytes());
+    };
+    push("pinned");
+    push("other");
+    assert_eq!(put(&format!("PUT /nix/default/pins/{}", archive::path_hash("pinned")), b""), 204);
+    for number in 0..40 {
+        push(&format!("filler-{number}"));
+    }
+    assert_eq!(get(&server, &narinfo("pinned")).code, 200);
+    assert_eq!(get(&server, &narinfo("other")).code, 404, "40 times 3 MB went through 64 MiB");
+}

@@ -1,4 +1,6 @@
+use std::fmt;
 use std::io::{self, BufReader, Read, Write};
+use std::str::FromStr;
 
 /// The largest window of zstd that is taken, as a power of two: 128 MiB.
 const MAX_ZSTD_WINDOW: u32 = 27;
@@ -10,6 +12,9 @@ const PIECE_BYTES: usize = 128 * 1024;
 const ZSTD_LEVEL: i32 = 3;
 /// How hard xz tries; it is packed while a client waits.
 const XZ_LEVEL: u32 = 1;
+
+/// What every file that is packed with gzip begins with, and no NAR.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// How a file is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,12 @@ impl Compression {
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|compression| compression.name() == name)
+    }
+
+    /// What a file that is named as if it were not packed is packed with, by its first bytes: some versions of Nix give
+    /// files that are packed with gzip no suffix.
+    pub(crate) fn of_unmarked(first: &[u8]) -> Self {
+        if first.starts_with(&GZIP_MAGIC) { Self::Gzip } else { Self::None }
     }
 
     /// What follows `.nar` in the name of a file. Spec: N-52.
@@ -96,6 +107,20 @@ impl Compression {
             Self::Gzip => Packing::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast())),
             Self::Brotli => return Ok(None),
         }))
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Compression {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::from_name(name).ok_or("no compression of this name")
     }
 }
 

@@ -31,6 +31,7 @@ struct Uploaded {
     nar: Hash,
     nar_size: u64,
     file_size: Option<u64>,
+    compression: Compression,
 }
 
 /// Uploads. Spec: nix-binary-cache §7.
@@ -63,6 +64,7 @@ impl Inner {
             nar: NarHash(*unpacked.nar.hash()),
             nar_size: unpacked.nar.size_bytes(),
             file_size: unpacked.file.size_bytes(),
+            compression: unpacked.compression,
         };
         let key = upload_key(cache.name.as_str(), &name.hash, name.compression.suffix());
         self.records.put(key, encode(&upload)).await?;
@@ -117,15 +119,15 @@ impl Inner {
             Refusal::Missing => malformed("URL is nar/, 52 characters, .nar and what says how it is packed"),
             refusal => refusal,
         })?;
-        if info.file.compression != name.compression.name() {
+        let uploaded = self.uploaded(cache, name).await?;
+        let uploaded =
+            uploaded.ok_or_else(|| malformed(format!("{} was not uploaded: put the NAR first", info.file.url)))?;
+        if info.file.compression != uploaded.compression.name() {
             return Err(malformed(format!(
                 "Compression {} does not go with URL {}",
                 info.file.compression, info.file.url
             )));
         }
-        let uploaded = self.uploaded(cache, name).await?;
-        let uploaded =
-            uploaded.ok_or_else(|| malformed(format!("{} was not uploaded: put the NAR first", info.file.url)))?;
         if info.file.hash.is_some_and(|hash| hash != name.hash) {
             return Err(malformed("FileHash is not the hash of the file that URL names"));
         }
@@ -144,12 +146,18 @@ impl Inner {
     async fn uploaded(&self, cache: &CacheSettings, name: NarName) -> Result<Option<Uploaded>, Refusal> {
         if let Some(upload) = self.upload(cache, name).await? {
             let file_size = Some(upload.file_size);
-            return Ok(Some(Uploaded { nar: upload.nar.0, nar_size: upload.nar_size, file_size }));
+            let UploadRecord { nar, nar_size, compression, .. } = upload;
+            return Ok(Some(Uploaded { nar: nar.0, nar_size, file_size, compression }));
         }
         // The name that this cache itself serves the NAR under; a signature may have been added to its narinfo.
         let record = self.records.get(&nar_key(cache.name.as_str(), &name.hash)).await?;
         let record: Option<NarRecord> = record.and_then(|encoded| decode(&encoded));
-        Ok(record.map(|record| Uploaded { nar: name.hash, nar_size: record.size, file_size: None }))
+        Ok(record.map(|record| Uploaded {
+            nar: name.hash,
+            nar_size: record.size,
+            file_size: None,
+            compression: name.compression,
+        }))
     }
 
     /// Checks that a content address gives this path, and, where it can be seen, that it is that of the content.

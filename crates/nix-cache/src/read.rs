@@ -76,7 +76,7 @@ impl Inner {
     ) -> Result<Option<NarInfo>, Refusal> {
         if let Some(record) = self.path_record(cache, path).await?
             && let Some(info) = record.info(&cache.store_dir)
-            && (self.sound(cache, &info.nar_hash).await?.is_some() || matches!(record.origin, Origin::Upstream { .. }))
+            && (self.sound(cache, &info.nar_hash).await?.is_some() || self.may_fetch(cache, &record.origin))
         {
             if cache.completeness == Completeness::Closure && !self.has_closure(cache, &info).await? {
                 return Ok(None);
@@ -87,6 +87,14 @@ impl Inner {
             return Ok(None);
         };
         Ok(record.info(&cache.store_dir).map(|info| as_served(cache, info, &record.origin)))
+    }
+
+    /// Whether the NAR can be had from the cache that the path came from.
+    fn may_fetch(&self, cache: &CacheSettings, origin: &Origin) -> bool {
+        match origin {
+            Origin::Pushed => false,
+            Origin::Upstream { nar } => self.upstreams.may_have(cache, nar),
+        }
     }
 
     /// Whether all that the path refers to, however far, is here or in a cache that is asked for what is not.
@@ -158,8 +166,8 @@ impl Inner {
             Method::PUT => return self.put_nar(cache, head, body, name).await,
             _ => return Err(Refusal::Method("GET, HEAD, PUT")),
         }
-        let plan = self.find_nar(cache, name).await?.ok_or(Refusal::Missing)?;
-        let mut response = match name.compression {
+        let (plan, compression) = self.find_nar(cache, name).await?.ok_or(Refusal::Missing)?;
+        let mut response = match compression {
             Compression::None => self.plain(head, plan).await?,
             compression => self.packed(head, plan, compression)?,
         };
@@ -169,17 +177,24 @@ impl Inner {
         Ok(response)
     }
 
-    /// The NAR of this name, be it that of the NAR or of the file that was uploaded.
-    async fn find_nar(self: &Arc<Self>, cache: &CacheSettings, name: NarName) -> Result<Option<Arc<Plan>>, Refusal> {
+    /// The NAR of this name, be it that of the NAR or of the file that was uploaded, and how it is to be packed.
+    async fn find_nar(
+        self: &Arc<Self>,
+        cache: &CacheSettings,
+        name: NarName,
+    ) -> Result<Option<(Arc<Plan>, Compression)>, Refusal> {
         let upload = self.upload(cache, name).await?;
-        let nar = upload.map_or(name.hash, |upload| upload.nar.0);
+        let (nar, compression) = match upload {
+            Some(upload) => (upload.nar.0, upload.compression),
+            None => (name.hash, name.compression),
+        };
         if let Some(plan) = self.sound(cache, &nar).await? {
-            return Ok(Some(plan));
+            return Ok(Some((plan, compression)));
         }
         if !self.fetch_nar(cache, &nar).await? {
             return Ok(None);
         }
-        self.sound(cache, &nar).await
+        Ok(self.sound(cache, &nar).await?.map(|plan| (plan, compression)))
     }
 
     /// The NAR that was uploaded under this name.

@@ -4,6 +4,8 @@ use cache_types::{Digest, Hash};
 use serde::{Deserialize, Serialize};
 use store::{RecordKey, RecordKind};
 
+use crate::compression::Compression;
+
 /// What a NAR is made of; its key is the cache and the hash of the NAR.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NarRecord {
@@ -41,6 +43,9 @@ pub(crate) struct UploadRecord {
     pub(crate) nar: NarHash,
     pub(crate) nar_size: u64,
     pub(crate) file_size: u64,
+    /// How the file is packed, which its name need not say.
+    #[serde(with = "as_text")]
+    pub(crate) compression: Compression,
 }
 
 /// What is known of a store path; its key is the cache and the hash part of the path.
@@ -185,7 +190,7 @@ mod tests {
             ][which].clone();
             let record = NarRecord { size, root };
             prop_assert_eq!(decode::<NarRecord>(&encode(&record)), Some(record));
-            let upload = UploadRecord { nar: NarHash(*digest.hash()), nar_size: size, file_size: size };
+            let upload = UploadRecord { nar: NarHash(*digest.hash()), nar_size: size, file_size: size, compression: Compression::Gzip };
             prop_assert_eq!(decode::<UploadRecord>(&encode(&upload)), Some(upload));
         }
 

@@ -20,6 +20,9 @@ use crate::spool::{Room, Spool, Spooled};
 /// Bytes that are unpacked at once.
 const PIECE_BYTES: usize = 128 * 1024;
 
+/// Bytes that say how a file is packed whose name does not.
+const MAGIC_BYTES: u64 = 2;
+
 /// Where and how much of an upload is set aside.
 #[derive(Clone, Debug)]
 pub(crate) struct Bench {
@@ -34,6 +37,8 @@ pub(crate) struct Bench {
 pub(crate) struct UnpackedNar {
     /// The file as it came.
     pub(crate) file: Digest,
+    /// How it was packed.
+    pub(crate) compression: Compression,
     pub(crate) nar: Digest,
     pub(crate) root: Root,
     /// The blobs it is made of, each once; folders after what they name.
@@ -75,10 +80,16 @@ pub(crate) enum UnpackError {
 
 /// Reads a packed NAR to its end.
 pub(crate) fn unpack_nar(
-    source: impl Read,
-    compression: Compression,
+    mut source: impl Read,
+    mut compression: Compression,
     bench: &Bench,
 ) -> Result<UnpackedNar, UnpackError> {
+    let mut first = Vec::new();
+    if compression == Compression::None {
+        source.by_ref().take(MAGIC_BYTES).read_to_end(&mut first).map_err(|error| failed(error, compression))?;
+        compression = Compression::of_unmarked(&first);
+    }
+    let source = first.as_slice().chain(source);
     let mut reader = NarReader::default();
     let mut tree = TreeBuilder::default();
     let mut hasher = Hasher::new(DigestFunction::Sha256, 0);
@@ -97,7 +108,7 @@ pub(crate) fn unpack_nar(
     if root == Root::Whole {
         parts.push(Part { digest: nar, place: Place::Nar(0) });
     }
-    Ok(UnpackedNar { file: read.file, nar, root, parts, bytes: spool.finish(&bench.folder)? })
+    Ok(UnpackedNar { file: read.file, compression, nar, root, parts, bytes: spool.finish(&bench.folder)? })
 }
 
 /// Reads any packed bytes to their end; their digest, and the bytes.

@@ -62,6 +62,15 @@ enum FetchError {
 }
 
 impl Upstreams {
+    fn set_aside(&self, url: &str) {
+        self.away.lock().insert(url.to_owned(), Instant::now());
+    }
+
+    /// Whether the NAR at this URL may be had: it is that of a cache that is still asked, and can be reached.
+    pub(crate) fn may_have(&self, cache: &CacheSettings, nar_url: &str) -> bool {
+        owner(cache, nar_url).is_some_and(|upstream| !self.is_away(&upstream.url))
+    }
+
     fn is_away(&self, url: &str) -> bool {
         self.away.lock().get(url).is_some_and(|since| since.elapsed() < SET_ASIDE)
     }
@@ -107,7 +116,7 @@ impl Inner {
                 }
                 Err(error) => {
                     if matches!(error, FetchError::Http(_)) {
-                        self.upstreams.away.lock().insert(upstream.url.clone(), Instant::now());
+                        self.upstreams.set_aside(&upstream.url);
                     }
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(upstream = upstream.url, %path, %error, cause, "another cache was passed over");
@@ -146,12 +155,21 @@ impl Inner {
             }
             Err(FetchError::Unpack(UnpackError::Store(error))) => Err(error.into()),
             Err(error) => {
+                if let (FetchError::Http(_), Some(upstream)) = (&error, owner(cache, url)) {
+                    self.upstreams.set_aside(&upstream.url);
+                }
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(url, %error, cause, "a NAR of another cache is a miss");
                 Ok(false)
             }
         }
     }
+}
+
+/// The cache that said where a NAR is: that of the URL, or, where the URL leads elsewhere, the first.
+fn owner<'a>(cache: &'a CacheSettings, nar_url: &str) -> Option<&'a Upstream> {
+    let within = |upstream: &&Upstream| nar_url.strip_prefix(&upstream.url).is_some_and(|rest| rest.starts_with('/'));
+    cache.upstreams.iter().find(within).or(cache.upstreams.first())
 }
 
 /// The path whose narinfo says where a NAR is.

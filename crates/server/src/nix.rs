@@ -105,7 +105,7 @@ fn upstream(text: &str) -> Result<Upstream, String> {
 
 /// How often what is pinned is touched, so that no lease runs out.
 pub(crate) fn touch_every(lease: Duration) -> Duration {
-    (lease / 4).max(Duration::from_secs(1))
+    (lease / 4).max(Duration::from_millis(250))
 }
 
 #[cfg(test)]

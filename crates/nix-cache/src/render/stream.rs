@@ -61,7 +61,7 @@ pub(crate) fn ahead(mut body: BlobBody) -> BlobBody {
 /// Whether the bytes are the NAR that the plan is of: read to their end and hashed.
 pub(crate) async fn is_sound(blobs: Arc<dyn BlobStore>, plan: Arc<Plan>) -> Result<bool, StoreError> {
     let mut hasher = Hasher::new(DigestFunction::Sha256, plan.size);
-    let mut body = plain(blobs, plan.clone(), 0..plan.size);
+    let mut body = ahead(plain(blobs, plan.clone(), 0..plan.size));
     while let Some(piece) = body.next().await {
         match piece {
             Ok(piece) => hasher.update(&piece),

@@ -79,6 +79,8 @@ fn every_compression_gives_the_same_nar() {
         let torn = &file[..file.len() - 1];
         assert!(unpack(torn, compression).is_err(), "torn {}", compression.name());
     }
+    let unmarked = unpack(&packed(&bytes, Compression::Gzip), Compression::None).expect("as old Nix names gzip");
+    assert_eq!((unmarked.compression, unmarked.nar), (Compression::Gzip, Digest::of(DigestFunction::Sha256, &bytes)));
     assert!(matches!(unpack(&bytes, Compression::Xz), Err(UnpackError::Packed { name: "xz", .. })));
 }
 
