@@ -71,7 +71,7 @@ fn every_compression_gives_the_same_nar() {
     let bytes = folder(&[b"x", b"y"]);
     for compression in [Compression::None, Compression::Zstd, Compression::Xz, Compression::Bzip2, Compression::Gzip] {
         let file = packed(&bytes, compression);
-        let unpacked = unpack(&file, compression).expect(compression.name());
+        let unpacked = unpack(&file, compression).unwrap_or_else(|error| panic!("{compression}: {error}"));
         assert_eq!(unpacked.nar, Digest::of(DigestFunction::Sha256, &bytes));
         assert_eq!(unpacked.file, Digest::of(DigestFunction::Sha256, &file));
         let trailing = [&file[..], b"more"].concat();

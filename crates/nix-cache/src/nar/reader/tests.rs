@@ -7,12 +7,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::nar::writer;
 
+type Entries = BTreeMap<Vec<u8>, Node>;
+
 /// A tree in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
     File(bool, Vec<u8>),
     Link(Vec<u8>),
-    Folder(BTreeMap<Vec<u8>, Node>),
+    Folder(Entries),
 }
 
 fn write(node: &Node, out: &mut Vec<u8>) {
@@ -45,7 +47,7 @@ fn nar(node: &Node) -> Vec<u8> {
 /// Puts a tree together from what a reader says.
 #[derive(Default)]
 struct Builder {
-    open: Vec<(BTreeMap<Vec<u8>, Node>, Vec<u8>)>,
+    open: Vec<(Entries, Vec<u8>)>,
     file: (bool, Vec<u8>),
     name: Vec<u8>,
     root: Option<Node>,
