@@ -84,7 +84,8 @@ pub fn request(line: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     [request.as_bytes(), body].concat()
 }
 
-fn parse(bytes: &[u8]) -> Answer {
+/// Reads an answer.
+pub fn parse(bytes: &[u8]) -> Answer {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
     let head = std::str::from_utf8(&bytes[..end]).expect("headers are text");

@@ -4,6 +4,7 @@
 mod client;
 mod data;
 pub mod http;
+pub mod identity;
 pub mod metrics;
 mod server;
 pub mod tool;

@@ -91,6 +91,23 @@ impl Server {
         kill_process(pid, Signal::TERM).expect("a signal to the server");
     }
 
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("the child's process id");
+        kill_process(pid, Signal::HUP).expect("a signal to the server");
+    }
+
+    /// Waits until the log holds this text so many times.
+    pub fn wait_for_log(&self, text: &str, times: usize) {
+        aside(|| {
+            let deadline = Instant::now() + PATIENCE;
+            while self.log().matches(text).count() < times {
+                assert!(Instant::now() < deadline, "{text:?} is not in the log:\n{}", self.log());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+    }
+
     /// Waits for the end that something else brought about; the exit status.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         aside(|| self.poll_end())

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use backends::Embedded;
@@ -8,12 +7,6 @@ use store::{Metered, StoreMeters};
 
 use crate::nix::touch_every;
 use crate::{Config, Durability};
-
-/// Uploads over HTTP whose digest is not known yet may take this share of the size of the store beside it.
-const UPLOADS_SHARE: u64 = 8;
-
-/// How long a client of a Nix cache may stand still while it sends.
-const NO_PROGRESS: Duration = Duration::from_secs(60);
 
 /// The store and the services over it.
 pub(crate) struct Assembly {
@@ -26,6 +19,9 @@ pub(crate) struct Assembly {
 
 /// Opens the store and puts the services over it. The only place that picks backends.
 pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
+    std::fs::create_dir_all(&config.data).with_context(|| {
+        format!("cannot make the data folder {}; choose another with --data", config.data.display())
+    })?;
     let settings = backends::Settings {
         data: config.data.clone(),
         max_size_bytes: config.max_size_bytes,
@@ -40,7 +36,9 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     let store = Arc::new(store);
     let settings = reapi::Settings {
         uploads: config.data.clone(),
-        max_uploads_bytes: config.max_size_bytes / UPLOADS_SHARE,
+        max_uploads_bytes: config.max_uploads_bytes,
+        max_blob_size_bytes: config.max_blob_bytes,
+        no_progress: config.transport.no_progress,
         ..reapi::Settings::default()
     };
     let meters = Arc::new(StoreMeters::default());
@@ -59,7 +57,7 @@ fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result
         caches: caches.collect::<Result<_, _>>()?,
         uploads: config.data.clone(),
         max_uploads_bytes: config.max_size_bytes / UPLOADS_SHARE,
-        no_progress: NO_PROGRESS,
+        no_progress: config.transport.no_progress,
         touch_every: touch_every(config.lease),
     };
     Ok(NixCaches::new(store.clone(), store.clone(), settings))

@@ -2,7 +2,7 @@
 
 mod assemble;
 mod config;
-mod identity;
+pub mod identity;
 mod idle;
 mod listen;
 mod logs;
@@ -10,15 +10,22 @@ mod metrics;
 mod nix;
 mod operation;
 mod pages;
+mod reload;
 mod run;
 mod spans;
 mod status_page;
+mod tls;
 mod transport;
 
-pub use config::{Config, ConfigError, DEFAULT_DISK_SHARE, DEFAULT_LEASE, Durability, RawConfig};
+pub use config::{
+    Config, ConfigError, DEFAULT_DISK_SHARE, DEFAULT_LEASE, DEFAULT_LOG, Durability, Fault, RawAuth, RawConfig,
+    RawIssuer, RawLimits, RawRights, RawRule, RawTls,
+};
 pub use listen::{Endpoint, EndpointError};
-pub use logs::start as start_logs;
+pub use logs::{Log, start as start_logs};
 pub use nix::NixCache;
+pub use reload::Reload;
 pub use run::run;
 pub use spans::{SpanExport, Spans};
+pub use tls::TlsSettings;
 pub use transport::{Peer, PeerAddress, TransportLimits};

@@ -26,15 +26,9 @@ impl Default for Endpoint {
 }
 
 impl Endpoint {
-    /// Refuses what other machines could reach: there is no authentication to stop them.
-    ///
-    /// # Errors
-    /// [`EndpointError::BeyondLoopback`].
-    pub fn only_loopback(self) -> Result<Self, EndpointError> {
-        match self {
-            Self::Tcp(address) if !address.ip().is_loopback() => Err(EndpointError::BeyondLoopback),
-            endpoint => Ok(endpoint),
-        }
+    /// Whether other machines could reach it.
+    pub fn is_beyond_loopback(&self) -> bool {
+        matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
     }
 }
 
@@ -75,11 +69,6 @@ pub enum EndpointError {
     /// `unix:` and nothing after it.
     #[error("a path follows unix:")]
     NoPath,
-    /// Other machines could reach it.
-    #[error(
-        "only loopback addresses (127.0.0.1, [::1]) and Unix sockets: this server does not authenticate its callers yet"
-    )]
-    BeyondLoopback,
 }
 
 /// A socket that is bound and not yet served.

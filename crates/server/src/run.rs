@@ -8,13 +8,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
-use crate::Config;
 use crate::assemble::{Assembly, assemble};
-use crate::identity::Identify;
+use crate::identity::{Identify, Identity};
 use crate::idle::idle;
 use crate::listen::Bound;
 use crate::operation::operate;
+use crate::reload::{Reload, Reloader};
+use crate::tls::Tls;
 use crate::transport::{Drain, Transport, TransportLimits, serve};
+use crate::{Config, Endpoint};
 
 /// Serves until SIGTERM or SIGINT, then drains: new connections are refused, calls in flight are finished.
 ///
@@ -22,22 +24,35 @@ use crate::transport::{Drain, Transport, TransportLimits, serve};
 ///
 /// # Errors
 /// The store cannot be opened or an address cannot be bound.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
+    config.check_files()?;
     let opened = config.clone();
     let Assembly { store, service, meters, nix } = tokio::task::spawn_blocking(move || assemble(&opened)).await??;
     let bound = config.listen.iter().map(Bound::bind).collect::<anyhow::Result<Vec<Bound>>>()?;
     // Before anyone is told that this server listens: from then on it may be told to end.
     let mut end = EndSignals::listen()?;
+    let hangup = signal(SignalKind::hangup())?;
     announce(&config, &bound)?;
 
     let pins = tokio::spawn(nix.keep_pinned());
-    let transport = Arc::new(Transport::new(transport_limits(&config), None));
+    let tls = config.tls.as_ref().map(|tls| tls.load().map(Tls::new)).transpose()?;
+    let wrap = tls.as_ref().map(Tls::wrap);
+    let transport = Arc::new(Transport::new(transport_limits(&config), wrap));
     let open = transport.clone();
     let (service, status) = operate(service, &store, meters, move || open.open_connections());
     let keeping = tokio::spawn(status.keep_history());
+    let identify = identify(&config)?;
+    let reloader = Reloader {
+        config: config.clone(),
+        source: reload,
+        identify: identify.clone(),
+        tls,
+        transport: transport.clone(),
+    };
+    let reloading = tokio::spawn(reloader.run(hangup));
     let (drain, draining) = Drain::new();
     let mut listeners = JoinSet::new();
-    let routes = Routes::from(service.routes().into_axum_router().layer(Identify::local()));
+    let routes = Routes::from(service.routes().into_axum_router().layer(identify));
     for bound in bound {
         listeners.spawn(serve(bound.listener()?, transport.clone(), routes.clone(), draining.clone()));
     }
@@ -58,9 +73,32 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     listeners.shutdown().await;
     keeping.abort();
     pins.abort();
+    reloading.abort();
     tokio::task::spawn_blocking(move || store.close()).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn identify(config: &Config) -> anyhow::Result<Identify> {
+    let files = config.auth.read().map_err(|faults| {
+        anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    Ok(Identify::new(Identity::new(&config.auth, files, None)?))
+}
+
+/// Says what may surprise.
+fn warn(config: &Config) {
+    let is_beyond = config.listen.iter().any(Endpoint::is_beyond_loopback);
+    if config.allow_anonymous && is_beyond {
+        tracing::warn!(
+            "--allow-anonymous: whoever reaches this server may read everything and write what others build from"
+        );
+    }
+    if config.auth.is_configured() && is_beyond && config.tls.is_none() {
+        tracing::warn!(
+            "credentials travel in the clear: give --tls-cert and --tls-key, or put a proxy that speaks TLS in front"
+        );
+    }
 }
 
 fn announce(config: &Config, bound: &[Bound]) -> anyhow::Result<()> {
@@ -71,6 +109,7 @@ fn announce(config: &Config, bound: &[Bound]) -> anyhow::Result<()> {
         durability = ?config.durability,
         "serving"
     );
+    warn(config);
     let mut out = std::io::stdout().lock();
     for bound in bound {
         writeln!(out, "listening on {}", bound.endpoint()?)?;

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use parking_lot::RwLock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
@@ -52,21 +53,34 @@ pub(crate) type Wrap = Arc<dyn Fn(Accepted) -> BoxFuture<'static, io::Result<Acc
 
 /// What all listeners share.
 pub(crate) struct Transport {
-    limits: TransportLimits,
+    limits: RwLock<Arc<TransportLimits>>,
     wrap: Option<Wrap>,
     free: Arc<Semaphore>,
+    /// As it was at the start.
+    max_connections: usize,
 }
 
 impl Transport {
     /// A transport with these limits; `wrap` is applied to each accepted stream.
     pub(crate) fn new(limits: TransportLimits, wrap: Option<Wrap>) -> Self {
         let free = Arc::new(Semaphore::new(limits.max_connections));
-        Self { limits, wrap, free }
+        let max_connections = limits.max_connections;
+        Self { limits: RwLock::new(Arc::new(limits)), max_connections, wrap, free }
+    }
+
+    /// What holds for connections that begin now.
+    pub(crate) fn limits(&self) -> Arc<TransportLimits> {
+        self.limits.read().clone()
+    }
+
+    /// Replaces the limits of connections to come. How many there may be stays.
+    pub(crate) fn set_limits(&self, limits: TransportLimits) {
+        *self.limits.write() = Arc::new(limits);
     }
 
     /// Connections that are open now.
     pub(crate) fn open_connections(&self) -> usize {
-        self.limits.max_connections.saturating_sub(self.free.available_permits())
+        self.max_connections.saturating_sub(self.free.available_permits())
     }
 }
 

@@ -1,6 +1,6 @@
 use clap::{Parser, Subcommand};
 
-use crate::{cargo, find_missing, get, nix, prompt, put, serve, stat};
+use crate::{cargo, config, find_missing, get, nix, prompt, put, serve, stat, token};
 
 /// Build caching for software that agents write.
 #[derive(Parser)]
@@ -22,6 +22,12 @@ pub enum Command {
     Get(get::Args),
     /// Ask which digests a cache lacks
     FindMissing(find_missing::Args),
+    /// Check or show the configuration of `twofold serve`
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Make a token for a caller of `twofold serve`
+    #[command(subcommand)]
+    Token(token::Command),
     /// Show what a cache offers and how far away it is
     Stat(stat::Args),
     /// Keys of model requests: which invocations are the same one

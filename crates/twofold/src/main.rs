@@ -2,6 +2,7 @@
 
 mod cargo;
 mod cli;
+mod config;
 mod find_missing;
 mod get;
 mod nix;
@@ -11,6 +12,7 @@ mod put;
 mod remote;
 mod serve;
 mod stat;
+mod token;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Put(args) => put::run(args).await,
         Command::Get(args) => get::run(args).await,
         Command::FindMissing(args) => find_missing::run(args).await,
+        Command::Config(command) => config::run(command),
+        Command::Token(command) => token::run(command),
         Command::Stat(args) => stat::run(args).await,
         Command::Prompt(args) => prompt::run(*args).await,
         Command::Nix(args) => nix::run(args).await,

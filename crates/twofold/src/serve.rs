@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use server::{Config, RawConfig, SpanExport};
+use server::{Config, ConfigError, RawAuth, RawConfig, RawLimits, RawTls, Reload, SpanExport};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -11,39 +11,46 @@ Examples:
       on 127.0.0.1:8980, data in the user's data folder, at most a fifth of the disk
   twofold serve --listen 127.0.0.1:0 --listen unix:/run/user/1000/twofold.sock --data /srv/cache --max-size 200GiB
       on a free port and a Unix socket; the lines `listening on …` on standard output say where
+  twofold serve --listen 0.0.0.0:8980 --tls-cert cert.pem --tls-key key.pem --tokens-file tokens --anonymous-role read
+      for a network: everyone may read, and the holders of tokens may do what the file says (twofold token new)
 
 Then: bazel build --remote_cache=grpc://127.0.0.1:8980 //...";
 
 /// Settings of `twofold serve`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Address to listen on, HOST:PORT or unix:PATH; may be given again. Port 0 picks a free one. Only loopback for now
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8980")]
+    /// TOML file with these and more settings; flags count for more, and SIGHUP reads it again
+    #[arg(long, value_name = "FILE", env = "TWOFOLD_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Address to listen on, HOST:PORT or unix:PATH; may be given again. Port 0 picks a free one. Beyond loopback only
+    /// with authentication, or --allow-anonymous [default: 127.0.0.1:8980]
+    #[arg(long, value_name = "ADDRESS", env = "TWOFOLD_LISTEN", value_delimiter = ',')]
     listen: Vec<String>,
 
     /// Folder that holds the data [default: twofold in the user's data folder]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "TWOFOLD_DATA")]
     data: Option<PathBuf>,
 
     /// The most the data folder may hold, such as 200GiB [default: a fifth of its file system]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", env = "TWOFOLD_MAX_SIZE")]
     max_size: Option<ByteSize>,
 
-    /// How long blobs and action results are kept after a client was told that they are there
-    #[arg(long, value_name = "TIME", default_value = "3h", value_parser = humantime::parse_duration)]
-    lease: Duration,
+    /// How long blobs and action results are kept after a client was told that they are there [default: 3h]
+    #[arg(long, value_name = "TIME", env = "TWOFOLD_LEASE", value_parser = humantime::parse_duration)]
+    lease: Option<Duration>,
 
-    /// What an acknowledged write survives
-    #[arg(long, value_name = "EVENT", value_enum, default_value_t = Durability::PowerLoss)]
-    durability: Durability,
+    /// What an acknowledged write survives [default: power-loss]
+    #[arg(long, value_name = "EVENT", env = "TWOFOLD_DURABILITY", value_enum)]
+    durability: Option<Durability>,
 
-    /// How long SIGTERM waits for calls in flight
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
-    drain: Duration,
+    /// How long SIGTERM waits for calls in flight [default: 30s]
+    #[arg(long, value_name = "TIME", env = "TWOFOLD_DRAIN", value_parser = humantime::parse_duration)]
+    drain: Option<Duration>,
 
     /// End by itself after nobody was connected for so long [default: never]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", env = "TWOFOLD_IDLE_EXIT", value_parser = humantime::parse_duration)]
     idle_exit: Option<Duration>,
 
     /// A Nix cache at /nix/NAME/; may be given again [default: the cache `default`]. NAME, then any of: public, closure,
@@ -51,17 +58,56 @@ pub struct Args {
     #[arg(long, value_name = "NAME[,SETTING]...")]
     nix_cache: Vec<String>,
 
-    /// What to log on standard error: a level, or one for each part, such as info,reapi=debug
-    #[arg(long, value_name = "FILTER", default_value = "info")]
-    log: String,
+    /// What to log on standard error: a level, or one for each part, such as info,reapi=debug [default: info]
+    #[arg(long, value_name = "FILTER", env = "TWOFOLD_LOG")]
+    log: Option<String>,
 
     /// Collector that each request's span is sent to, http://HOST:PORT; OTLP over gRPC [default: none]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", env = "TWOFOLD_OTLP_ENDPOINT")]
     otlp_endpoint: Option<String>,
 
     /// Share of the traces begun here that is sent, 0 to 1; callers that send `traceparent` decide for theirs
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    #[arg(long, value_name = "SHARE", env = "TWOFOLD_OTLP_SAMPLE", default_value_t = 1.0)]
     otlp_sample: f64,
+
+    #[command(flatten)]
+    access: Access,
+}
+
+/// Who may reach the server, and how.
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "Access")]
+struct Access {
+    /// Listen beyond loopback without authentication: whoever reaches the server may read everything in it and write what
+    /// others then build from
+    #[arg(long)]
+    allow_anonymous: bool,
+
+    /// What callers without a credential may do: ROLE or ROLE@INSTANCE; may be given again. Roles are read, cas-write,
+    /// ac-write, prompt-write, nix-push, admin
+    #[arg(long, value_name = "ROLE", env = "TWOFOLD_ANONYMOUS_ROLE", value_delimiter = ',')]
+    anonymous_role: Vec<String>,
+
+    /// File with tokens, a line each as `twofold token new` prints it
+    #[arg(long, value_name = "FILE", env = "TWOFOLD_TOKENS_FILE")]
+    tokens_file: Option<PathBuf>,
+
+    /// File with users and passwords as `htpasswd -B` makes it. They may read, cas-write and ac-write, unless the
+    /// configuration says otherwise
+    #[arg(long, value_name = "FILE", env = "TWOFOLD_HTPASSWD")]
+    htpasswd: Option<PathBuf>,
+
+    /// PEM file with the server's certificate and those between it and the authority: TCP listeners then speak TLS
+    #[arg(long, value_name = "FILE", env = "TWOFOLD_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+
+    /// PEM file with the key of that certificate
+    #[arg(long, value_name = "FILE", env = "TWOFOLD_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+
+    /// PEM file with the authorities whose client certificates are taken
+    #[arg(long, value_name = "FILE", env = "TWOFOLD_TLS_CLIENT_CA")]
+    tls_client_ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -72,24 +118,47 @@ enum Durability {
     Process,
 }
 
+impl Args {
+    /// The settings: those of the file, and the flags and variables over them.
+    pub fn settings(&self) -> Result<Config, ConfigError> {
+        let file = self.config.as_deref().map(RawConfig::read).transpose()?;
+        Config::check(self.raw().over(file.unwrap_or_default()))
+    }
+
+    fn raw(&self) -> RawConfig {
+        let access = self.access.clone();
+        RawConfig {
+            listen: self.listen.clone(),
+            allow_anonymous: access.allow_anonymous.then_some(true),
+            data: self.data.clone(),
+            max_size: self.max_size,
+            lease: self.lease,
+            durability: self.durability.map(|durability| match durability {
+                Durability::PowerLoss => server::Durability::PowerLoss,
+                Durability::Process => server::Durability::Process,
+            }),
+            drain: self.drain,
+            idle_exit: self.idle_exit,
+            nix_caches: self.nix_cache.clone(),
+            log: self.log.clone(),
+            limits: RawLimits::default(),
+            tls: RawTls { cert: access.tls_cert, key: access.tls_key, client_ca: access.tls_client_ca },
+            auth: RawAuth {
+                anonymous_roles: access.anonymous_role,
+                token_file: access.tokens_file,
+                htpasswd: access.htpasswd,
+                ..RawAuth::default()
+            },
+        }
+    }
+}
+
 /// Serves until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let export = args.otlp_endpoint.map(|endpoint| SpanExport { endpoint, share: args.otlp_sample });
-    let spans = server::start_logs(&args.log, export.as_ref())?;
-    let raw = RawConfig {
-        listen: args.listen,
-        data: args.data,
-        max_size: args.max_size,
-        lease: Some(args.lease),
-        durability: Some(match args.durability {
-            Durability::PowerLoss => server::Durability::PowerLoss,
-            Durability::Process => server::Durability::Process,
-        }),
-        drain: Some(args.drain),
-        idle_exit: args.idle_exit,
-        nix_caches: args.nix_cache,
-    };
-    let served = server::run(Config::check(raw)?).await;
+    let config = args.settings()?;
+    let export = args.otlp_endpoint.clone().map(|endpoint| SpanExport { endpoint, share: args.otlp_sample });
+    let (log, spans) = server::start_logs(&config.log, export.as_ref())?;
+    let served = server::run(config, Reload { read: Box::new(move || args.settings()), log }).await;
     tokio::task::spawn_blocking(|| spans.finish()).await?;
     served?;
     Ok(ExitCode::SUCCESS)

@@ -1,47 +1,80 @@
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use cache_types::Caller;
+use futures::future::{BoxFuture, Either, FutureExt};
 use http::Request;
+use parking_lot::RwLock;
 use tower::{Layer, Service};
 
-/// Puts the caller among the extensions of each request. Nothing else may.
+use super::{Identified, Identity};
+use crate::transport::Peer;
+
+/// Puts the caller among the extensions of each request. Nothing else may. Clones share what is trusted, which can be
+/// replaced while requests come.
 #[derive(Clone)]
 pub(crate) struct Identify {
-    caller: Caller,
+    identity: Arc<RwLock<Arc<Identity>>>,
 }
 
 impl Identify {
-    /// For a server without authentication: everyone may do everything.
-    pub(crate) fn local() -> Self {
-        Self { caller: Caller::local() }
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self { identity: Arc::new(RwLock::new(Arc::new(identity))) }
+    }
+
+    /// What is trusted now.
+    pub(crate) fn now(&self) -> Arc<Identity> {
+        self.identity.read().clone()
+    }
+
+    /// Trusts this from the next request on.
+    pub(crate) fn replace(&self, identity: Identity) {
+        *self.identity.write() = Arc::new(identity);
     }
 }
 
 impl<S> Layer<S> for Identify {
-    type Service = Identified<S>;
+    type Service = Identifying<S>;
 
-    fn layer(&self, inner: S) -> Identified<S> {
-        Identified { inner, identify: self.clone() }
+    fn layer(&self, inner: S) -> Identifying<S> {
+        Identifying { inner, identify: self.clone() }
     }
 }
 
 #[derive(Clone)]
-pub(crate) struct Identified<S> {
+pub(crate) struct Identifying<S> {
     inner: S,
     identify: Identify,
 }
 
-impl<S: Service<Request<B>>, B> Service<Request<B>> for Identified<S> {
+impl<S, B> Service<Request<B>> for Identifying<S>
+where
+    S: Service<Request<B>, Future: Send + 'static> + Clone + Send + 'static,
+    B: Send + 'static,
+{
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Either<S::Future, BoxFuture<'static, Result<S::Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        request.extensions_mut().insert(self.identify.caller.clone());
-        self.inner.call(request)
+        let identity = self.identify.now();
+        match identity.identify(request.headers(), request.extensions().get::<Peer>()) {
+            Identified::Now(caller) => {
+                request.extensions_mut().insert(caller);
+                Either::Left(self.inner.call(request))
+            }
+            Identified::Later(check) => {
+                let fresh = self.inner.clone();
+                let mut ready = std::mem::replace(&mut self.inner, fresh);
+                let answer = async move {
+                    request.extensions_mut().insert(check.await);
+                    ready.call(request).await
+                };
+                Either::Right(answer.boxed())
+            }
+        }
     }
 }

@@ -60,7 +60,7 @@ fn place(transport: &Transport) -> impl Future<Output = OwnedSemaphorePermit> + 
 /// The next connection, once there is a place for it. Can be dropped without losing one.
 async fn next(listener: &Listener, transport: &Transport) -> Accepted {
     if transport.free.available_permits() == 0 {
-        tracing::warn!(limit = transport.limits.max_connections, "as many connections as may be; more have to wait");
+        tracing::warn!(limit = transport.max_connections, "as many connections as may be; more have to wait");
         drop(transport.free.acquire().await.expect(NEVER_CLOSED));
     }
     loop {

@@ -32,7 +32,7 @@ const LINGER_BYTES: u64 = 256 * 1024;
 pub(super) async fn serve<A: App>(accepted: Accepted, transport: Arc<Transport>, app: A, draining: Draining) {
     let address = accepted.peer.address;
     match prepare(accepted, &transport).await {
-        Ok(accepted) => match speak(accepted, &transport.limits, app, draining).await {
+        Ok(accepted) => match speak(accepted, &transport.limits(), app, draining).await {
             Ok(()) => tracing::trace!(peer = %address, "closed"),
             Err(error) => tracing::debug!(peer = %address, error, "connection ended"),
         },
@@ -42,7 +42,7 @@ pub(super) async fn serve<A: App>(accepted: Accepted, transport: Arc<Transport>,
 
 async fn prepare(accepted: Accepted, transport: &Transport) -> io::Result<Accepted> {
     let Some(wrap) = &transport.wrap else { return Ok(accepted) };
-    timeout(transport.limits.handshake, wrap(accepted)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(transport.limits().handshake, wrap(accepted)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 async fn speak<A: App>(
