@@ -22,6 +22,8 @@ const MAGIC: [u8; 4] = *b"TFf1";
 const TRAILER_LEN: u64 = 32;
 const ENTRY_LEN: u64 = 8;
 const ZSTD: u32 = 1 << 31;
+/// The longest key: a function number and 64 bytes of hash.
+const MAX_KEY_LEN: u32 = 65;
 
 /// One frame in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,31 @@ fn trailer(key: &Key, frames: u32, size_bytes: u64, table_crc: u32) -> Vec<u8> {
     out
 }
 
+/// The trailer's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Trailer {
+    key_len: u32,
+    frames: u32,
+    size_bytes: u64,
+    table_crc: u32,
+}
+
+impl Trailer {
+    /// `None` when the bytes are no trailer.
+    fn decode(bytes: &[u8; TRAILER_LEN as usize]) -> Option<Self> {
+        let (numbers, mut crc) = bytes.split_at(bytes.len() - 4);
+        if !numbers.starts_with(&MAGIC) || crc32c::crc32c(numbers) != crc.get_u32_le() {
+            return None;
+        }
+        let mut numbers = &numbers[MAGIC.len()..];
+        let (key_len, frame_bytes, frames) = (numbers.get_u32_le(), numbers.get_u32_le(), numbers.get_u32_le());
+        let (size_bytes, table_crc) = (numbers.get_u64_le(), numbers.get_u32_le());
+        let is_ours = key_len <= MAX_KEY_LEN && frame_bytes as usize == FRAME_BYTES;
+        let fits = size_bytes.div_ceil(FRAME_BYTES as u64) == u64::from(frames);
+        (is_ours && fits).then_some(Self { key_len, frames, size_bytes, table_crc })
+    }
+}
+
 /// What a file of `size_bytes` raw takes at most.
 pub(crate) fn file_len_at_most(size_bytes: u64) -> u64 {
     size_bytes + size_bytes.div_ceil(FRAME_BYTES as u64) * ENTRY_LEN + TRAILER_LEN + 128
@@ -88,6 +115,11 @@ impl FileWriter {
 
     pub(crate) fn segment(&self) -> Ulid {
         self.segment
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.len
     }
 
     /// Appends a frame. Every one but the last has [`FRAME_BYTES`].
@@ -131,6 +163,22 @@ impl Drop for FileWriter {
 
 pub(crate) fn file_path(folder: &Path, segment: Ulid) -> PathBuf {
     folder.join(segment.to_string())
+}
+
+/// What a file says of itself: its blob's key and size, and its place; `None` when it does not.
+pub(crate) fn read_trailer(folder: &Path, segment: Ulid) -> io::Result<Option<(Key, u64, FilePlace)>> {
+    let file = File::open(file_path(folder, segment))?;
+    let file_len = file.metadata()?.len();
+    let Some(at) = file_len.checked_sub(TRAILER_LEN) else { return Ok(None) };
+    let mut bytes = [0; TRAILER_LEN as usize];
+    file.read_exact_at(&mut bytes, at)?;
+    let Some(trailer) = Trailer::decode(&bytes) else { return Ok(None) };
+    let before = u64::from(trailer.frames) * ENTRY_LEN + u64::from(trailer.key_len);
+    let Some(at) = at.checked_sub(before) else { return Ok(None) };
+    let mut key = vec![0; trailer.key_len as usize];
+    file.read_exact_at(&mut key, at)?;
+    let place = FilePlace { segment, file_len, table_crc: trailer.table_crc };
+    Ok(Key::parse_blob(&key).map(|key| (key, trailer.size_bytes, place)))
 }
 
 /// An open file and its frame table.
@@ -188,6 +236,11 @@ impl FileReader {
         Ok(Self { file, entries, offsets, size_bytes })
     }
 
+    /// How many frames there are.
+    pub(crate) fn frames(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The raw bytes of frame `number`, checked.
     pub(crate) fn frame(&self, codec: &Codec, number: usize) -> Result<Bytes, ReadFailure> {
         let (Some(entry), Some(&offset)) = (self.entries.get(number), self.offsets.get(number)) else {
@@ -217,14 +270,31 @@ mod tests {
         }
 
         #[test]
+        fn any_bytes_are_a_trailer_or_refused(mut bytes: [u8; 32]) {
+            bytes[..4].copy_from_slice(&MAGIC);
+            let crc = crc32c::crc32c(&bytes[..28]);
+            bytes[28..].copy_from_slice(&crc.to_le_bytes());
+            if let Some(read) = Trailer::decode(&bytes) {
+                prop_assert!(read.key_len <= MAX_KEY_LEN);
+            }
+        }
+
+        #[test]
         fn any_bytes_are_a_table(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             prop_assert_eq!(encode_table(&decode_table(&bytes)), &bytes[..bytes.len() / 8 * 8]);
         }
     }
 
     #[test]
-    fn the_trailer_has_its_length() {
+    fn the_trailer_reads_back_and_a_changed_byte_is_seen() {
         let key = Key::blob(&cache_types::DigestFunction::Sha512.hash(b"x"));
-        assert_eq!(trailer(&key, 3, 3 << 20, 7).len() as u64, TRAILER_LEN);
+        let bytes: [u8; 32] = trailer(&key, 3, 3 << 20, 7).try_into().expect("its length");
+        let numbers = Trailer { key_len: 65, frames: 3, size_bytes: 3 << 20, table_crc: 7 };
+        assert_eq!(Trailer::decode(&bytes), Some(numbers));
+        for at in 0..bytes.len() {
+            let mut changed = bytes;
+            changed[at] ^= 1;
+            assert_eq!(Trailer::decode(&changed), None, "{at}");
+        }
     }
 }

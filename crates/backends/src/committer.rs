@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ulid::Ulid;
 
 use crate::engine::Engine;
+use crate::eviction::{Evicted, Wanted};
 use crate::failure::Failure;
 use crate::group::Group;
 use crate::index::Sync;
@@ -78,7 +79,22 @@ impl Committer {
 
     fn work_alone(&mut self, op: Op) {
         match op {
-            Op::Evict { wanted_bytes, done } => answer(done, self.evict(wanted_bytes)),
+            Op::Evict { wanted, done } => answer(done, self.evict(wanted)),
+            Op::Seal { done } => {
+                // Nothing is staged between groups, so nothing is lost.
+                self.packs.abandon();
+                self.engine.packs.seal_all();
+                answer(done, Ok(()));
+            }
+            Op::Pause { ready, resumed } => {
+                if let Err(error) = self.flush_touches() {
+                    tracing::warn!(%error, "touches could not be written");
+                }
+                if ready.send(()).is_ok() {
+                    // An error is what ends the pause.
+                    resumed.blocking_recv().ok();
+                }
+            }
             Op::RemovePack { segment, done } => answer(done, self.remove_pack(segment)),
             Op::Change { .. } => unreachable!("changes were taken out before"),
         }
@@ -138,11 +154,11 @@ impl Committer {
         group.finish(&[], Sync::No)
     }
 
-    fn evict(&mut self, wanted_bytes: u64) -> Result<usize, Failure> {
+    fn evict(&mut self, wanted: Wanted) -> Result<Evicted, Failure> {
         // The bulk of the touches is written before the gate is closed, so that it is closed for a moment only.
         self.flush_touches()?;
         let engine = Arc::clone(&self.engine);
-        crate::eviction::evict(&engine, wanted_bytes)
+        crate::eviction::evict(&engine, wanted)
     }
 
     fn remove_pack(&mut self, segment: Ulid) -> Result<(), Failure> {

@@ -25,7 +25,7 @@ enum OpenError {
     #[error("cannot make or open the data folder {path}")]
     Folder { path: PathBuf, source: io::Error },
     #[error(
-        "another server uses the data folder {0}; give this one a folder of its own with --data, or stop the other"
+        "a server or another command uses the data folder {0}; give this one another with --data, or stop that one"
     )]
     Locked(PathBuf),
 }
@@ -60,11 +60,34 @@ impl DataDir {
         for entry in fs::read_dir(self.tmp())? {
             fs::remove_file(entry?.path())?;
         }
+        // What a rebuild of the index left that did not get to its end.
+        for folder in [self.new_index(), self.index_copy()].iter().filter(|folder| folder.exists()) {
+            fs::remove_dir_all(folder)?;
+        }
         sync_folder(&self.root)
     }
 
     pub(crate) fn index(&self) -> PathBuf {
         self.root.join("index")
+    }
+
+    /// Whether the index is missing though there are bytes that it should name.
+    pub(crate) fn lacks_index(&self) -> Result<bool, Failure> {
+        if self.index().join("CURRENT").exists() {
+            return Ok(false);
+        }
+        let holds_any = |folder| Ok::<_, io::Error>(fs::read_dir(folder)?.next().is_some());
+        Ok(holds_any(self.packs())? || holds_any(self.files())?)
+    }
+
+    /// An index in the making; see `upkeep::rebuild`.
+    pub(crate) fn new_index(&self) -> PathBuf {
+        self.root.join("index.new")
+    }
+
+    /// A copy of a damaged index; see `upkeep::rebuild`.
+    pub(crate) fn index_copy(&self) -> PathBuf {
+        self.root.join("index.copy")
     }
 
     pub(crate) fn packs(&self) -> PathBuf {

@@ -16,6 +16,10 @@ use crate::housekeeper::Housekeeper;
 use crate::key::Key;
 use crate::settings::Settings;
 use crate::stats::Stats;
+use crate::upkeep::Work;
+use crate::upkeep::check::{Checked, Mending};
+use crate::upkeep::collect::{Collected, Goal};
+use crate::upkeep::rebuild::Rebuilt;
 
 /// The embedded store: blobs and records in one folder, within a bound. Clones share it.
 ///
@@ -50,7 +54,21 @@ impl Embedded {
     /// # Errors
     /// As [`Embedded::open`].
     pub fn open_with_clock(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let engine = Arc::new(Engine::open(&settings, clock)?);
+        Self::run(Engine::open(&settings, clock)?)
+    }
+
+    /// Opens a store that no server uses; when its index is damaged, makes that anew first. Blocks, and reads all of the
+    /// index.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_mending(settings: Settings, work: &Work) -> Result<(Self, Option<Rebuilt>), StoreError> {
+        let (engine, rebuilt) = Engine::open_mending(&settings, Arc::new(SystemClock), work)?;
+        Ok((Self::run(engine)?, rebuilt))
+    }
+
+    fn run(engine: Engine) -> Result<Self, StoreError> {
+        let engine = Arc::new(engine);
         let committer = Committer::new(Arc::clone(&engine));
         let housekeeper = Housekeeper::new(Arc::clone(&engine));
         let committer = spawn("store-commit", || committer.run())?;
@@ -78,6 +96,70 @@ impl Embedded {
     /// Whether a record of this key was evicted lately. A bounded number is remembered, until the store is closed.
     pub fn was_evicted(&self, key: &RecordKey) -> bool {
         self.inner.engine.gone.has(&Key::record(key))
+    }
+
+    /// Evicts down to the goal, as far as leases let it; answers when the disk has the space back.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the store is closing.
+    pub async fn collect(&self, goal: Goal, work: Arc<Work>) -> Result<Collected, StoreError> {
+        self.inner.engine.collect(goal, work).await
+    }
+
+    /// What [`Embedded::collect`] would do now. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Internal`] when the index cannot be read.
+    pub async fn plan(&self, goal: Goal) -> Result<Collected, StoreError> {
+        self.inner.engine.plan(goal).await
+    }
+
+    /// Reads every blob and record, and checks every stored checksum, every hash, and the index against itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when a check is under way already.
+    pub async fn check(&self, mending: Mending, work: Arc<Work>) -> Result<Checked, StoreError> {
+        self.inner.engine.check_all(mending, work).await
+    }
+
+    /// Some of the records behind `after`, in the order of their keys; none when that was the last. Promises nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Internal`] when the index cannot be read.
+    pub async fn records_after(&self, after: Option<RecordKey>) -> Result<Vec<(RecordKey, Bytes)>, StoreError> {
+        self.inner.engine.records_after(after).await
+    }
+
+    /// Drops those of these records whose value is still this one, leased or not; answers how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the store is closing.
+    pub async fn purge_records(&self, records: Vec<(RecordKey, Bytes)>) -> Result<usize, StoreError> {
+        self.inner.engine.purge_records(records).await
+    }
+
+    /// Drops a blob, leased or not; whether it was here. What names it reads as missing then.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the store is closing.
+    pub async fn purge_blob(&self, hash: &Hash) -> Result<bool, StoreError> {
+        self.inner.engine.purge_blob(*hash).await
+    }
+
+    /// Whether a blob is here; promises nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Internal`] when the index cannot be read.
+    pub async fn has_blob(&self, hash: &Hash) -> Result<bool, StoreError> {
+        Ok(self.digest_of(hash).await?.is_some())
+    }
+
+    /// Rewrites the parts of the index that purged records were in, so that no copy of them is left there.
+    ///
+    /// # Errors
+    /// [`StoreError::Internal`] when the index cannot be written.
+    pub async fn erase_purged(&self) -> Result<(), StoreError> {
+        self.inner.engine.erase_purged().await
     }
 
     #[cfg(test)]

@@ -18,16 +18,18 @@ use crate::failure::Failure;
 use crate::frame::Codec;
 use crate::gone::Gone;
 use crate::hot::Hot;
-use crate::index::{Index, Totals};
+use crate::index::{Index, Totals, is_newer, missing_index};
 use crate::key::Key;
 use crate::leases::Leases;
 use crate::op::{Change, FileName, Op, Queue};
 use crate::pack::pack_path;
 use crate::promised::Promised;
-use crate::settings::{Durability, Settings, Sizing};
+use crate::settings::{Durability, Eviction, Settings, Sizing};
 use crate::space::Space;
 use crate::stats::{Counters, Stats};
 use crate::touches::{Ages, MANY, Touch, Touches};
+use crate::upkeep::rebuild::{Rebuilt, rebuild};
+use crate::upkeep::{Job, Work};
 
 /// Bytes that may wait for the committer, in permits of 1 KiB.
 const QUEUE_PERMITS: usize = 32 * 1024;
@@ -63,6 +65,11 @@ pub(crate) struct Engine {
     /// Bytes of the index that were deleted since it was last compacted as a whole.
     pub index_garbage: AtomicU64,
     pub stopping: AtomicBool,
+    pub eviction: Eviction,
+    /// What the housekeeper was asked for; `None` when it works no more.
+    pub jobs: Mutex<Option<Vec<Job>>>,
+    /// Held by the one check that may run.
+    pub checking: Mutex<()>,
     pub sync: bool,
     /// Last, so that the lock is given back when all else is closed.
     pub dir: Arc<DataDir>,
@@ -78,11 +85,44 @@ pub(crate) enum Discarded {
 
 impl Engine {
     pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let dir = Arc::new(DataDir::open(&settings.data)?);
+        let dir = DataDir::open(&settings.data)?;
         let sizing = Sizing::of(settings.max_size_bytes, dir.disk_bytes()?);
+        if dir.lacks_index()? {
+            // An empty one would have everything swept away.
+            return Err(missing_index(dir.index()));
+        }
         let index = Index::open(dir.index(), &sizing)?;
+        Self::open_index(settings, clock, dir, index)
+    }
+
+    /// Opens the index, or makes it anew when it is damaged.
+    pub(crate) fn open_mending(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        work: &Work,
+    ) -> Result<(Self, Option<Rebuilt>), StoreError> {
+        let dir = DataDir::open(&settings.data)?;
+        let sizing = Sizing::of(settings.max_size_bytes, dir.disk_bytes()?);
+        let mut rebuilt = None;
+        let opened =
+            if dir.lacks_index()? { Err(missing_index(dir.index())) } else { Index::open_whole(dir.index(), &sizing) };
+        let index = match opened {
+            Ok(index) => index,
+            Err(error) if is_newer(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the index is damaged and is made anew");
+                rebuilt = Some(rebuild(&dir, &sizing, clock.now(), work)?);
+                Index::open(dir.index(), &sizing)?
+            }
+        };
+        Ok((Self::open_index(settings, clock, dir, index)?, rebuilt))
+    }
+
+    fn open_index(settings: &Settings, clock: Arc<dyn Clock>, dir: DataDir, index: Index) -> Result<Self, StoreError> {
+        let dir = Arc::new(dir);
+        let sizing = Sizing::of(settings.max_size_bytes, dir.disk_bytes()?);
         let counters = Arc::new(Counters::default());
-        let space = Arc::new(Space::new(sizing, settings.lease, Arc::clone(&dir), Arc::clone(&counters)));
+        let space = Arc::new(Space::new(sizing, settings, Arc::clone(&dir), Arc::clone(&counters)));
         let totals = index.totals()?;
         let leases = Leases::decode(&index.meta(LEASES)?.unwrap_or_default());
         let packs = Packs::load(&index, &dir)?;
@@ -95,7 +135,7 @@ impl Engine {
             hot: Hot::new(sizing.hot),
             promised: Promised::default(),
             touches: Touches::default(),
-            ages: Ages::of(settings.lease),
+            ages: Ages::of(settings.lease, settings.evict_floor),
             gate: RwLock::new(()),
             space,
             packs,
@@ -111,6 +151,9 @@ impl Engine {
             oldest: Oldest::default(),
             index_garbage: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            eviction: settings.eviction,
+            jobs: Mutex::new(Some(Vec::new())),
+            checking: Mutex::default(),
             sync: settings.durability == Durability::PowerLoss,
             dir,
         })
@@ -118,6 +161,14 @@ impl Engine {
 
     pub(crate) fn now(&self) -> Duration {
         self.clock.now()
+    }
+
+    /// Hands a job to the housekeeper. One that is over drops it, which its `done` tells.
+    pub(crate) fn ask_housekeeper(&self, job: Job) {
+        if let Some(jobs) = &mut *self.jobs.lock() {
+            jobs.push(job);
+        }
+        self.space.call_housekeeper();
     }
 
     /// Notes touches for the committer to write.

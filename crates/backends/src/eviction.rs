@@ -9,41 +9,68 @@ use crate::index::Sync;
 use crate::key::Key;
 use crate::row::{Life, Queue};
 use crate::stats::Counters;
+use crate::upkeep::Tally;
 
 /// Entries that go in one closing of the gate.
 const BATCH: usize = 256;
 
-/// Deletes the oldest entries, about `wanted_bytes` of them but few at a time; answers how many rows went.
+/// What an eviction is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// About so many bytes go, but few entries at a time.
+    pub bytes: u64,
+    /// Only what was not used for so long goes.
+    pub unused_for: Duration,
+    pub floor: Floor,
+}
+
+/// Whether what was written a short while ago stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Floor {
+    Kept,
+    /// The file system is full: the least that was promised to nobody may go.
+    Ignored,
+}
+
+/// What an eviction did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Evicted {
+    /// Rows of the order of eviction that went, those that were out of date among them.
+    pub rows: usize,
+    pub tally: Tally,
+}
+
+/// Deletes the oldest entries that may go.
 ///
 /// The two queues are merged by age. A promised entry is taken only when its lease has passed; records go before blobs of
 /// the same age. Runs on the committer's thread.
-pub(crate) fn evict(engine: &Engine, wanted_bytes: u64) -> Result<usize, Failure> {
+pub(crate) fn evict(engine: &Engine, wanted: Wanted) -> Result<Evicted, Failure> {
     let _gate = engine.gate.write();
     let mut group = Group::new(engine);
     for (key, touch) in engine.touches.take() {
         group.apply_touch(&key, touch)?;
     }
-    let (mut freed, mut gone) = (0, 0);
+    let mut evicted = Evicted::default();
     let mut passed = HashMap::new();
-    for (life, key) in candidates(engine, group.now)? {
-        if freed >= wanted_bytes {
+    for (life, key) in candidates(engine, &wanted, group.now)? {
+        if evicted.tally.bytes >= wanted.bytes {
             break;
         }
         passed.insert(life.queue, life.time_ms);
         if let Some(bytes) = group.evict(life, &key)? {
-            freed += bytes;
+            evicted.tally.add(&key, bytes);
             Counters::add(&engine.counters.evicted_bytes, bytes);
             count(engine, &group, life, &key);
         }
         // A row that was out of date counts too: there may be more behind it.
-        gone += 1;
+        evicted.rows += 1;
     }
     // What the group puts is noted when it is finished, and may lower the marks again.
     for (queue, time_ms) in passed {
         engine.oldest.raise(queue, time_ms);
     }
     group.finish(&[], Sync::No).inspect_err(|_| engine.oldest.forget())?;
-    Ok(gone)
+    Ok(evicted)
 }
 
 /// Up to which age the queues are known to be empty, so that a search need not wade through what was deleted.
@@ -70,10 +97,13 @@ impl Oldest {
 }
 
 /// The oldest rows of both queues that may go, oldest first.
-fn candidates(engine: &Engine, now: Duration) -> Result<Vec<(Life, Key)>, Failure> {
+fn candidates(engine: &Engine, wanted: &Wanted, now: Duration) -> Result<Vec<(Life, Key)>, Failure> {
     let mut rows = engine.index.oldest(Queue::Written, engine.oldest.of(Queue::Written), BATCH)?;
     rows.extend(engine.index.oldest(Queue::Leased, engine.oldest.of(Queue::Leased), BATCH)?);
-    rows.retain(|(life, key)| engine.ages.is_evictable(key.class(), *life, now));
+    rows.retain(|(life, key)| {
+        let is_unused = engine.ages.age(key.class(), *life, now).unwrap_or_default() >= wanted.unused_for;
+        is_unused && engine.ages.is_evictable(key.class(), *life, now, wanted.floor)
+    });
     rows.sort_by_key(|(life, key)| (life.time_ms, key.class()));
     rows.truncate(BATCH);
     Ok(rows)

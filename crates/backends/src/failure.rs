@@ -26,6 +26,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether a part of the index cannot be read.
+    pub(crate) fn is_corruption(&self) -> bool {
+        matches!(self, Self::Index(error) if error.kind() == rocksdb::ErrorKind::Corruption)
+    }
+
     /// The error for one caller, who asked for `needed_bytes`.
     pub(crate) fn into_store(self, needed_bytes: u64) -> StoreError {
         match self {

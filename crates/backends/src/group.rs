@@ -19,9 +19,10 @@ use crate::stats::Counters;
 use crate::touches::Touch;
 
 mod records;
+mod upkeep;
 
 /// What a row costs in the index beside its value, roughly: its key twice and its place in the eviction order.
-const ROW_BYTES: u64 = 150;
+pub(crate) const ROW_BYTES: u64 = 150;
 
 /// Changes that become one batch of the index. Rows changed in the group are seen by what follows in it.
 pub(crate) struct Group<'a> {
@@ -82,6 +83,25 @@ impl<'a> Group<'a> {
             Change::RemoveRecord { key } => self.remove_record(key),
             Change::DropRecord { key } => self.drop_record(key),
             Change::Drop { key, place, why } => self.drop_blob(key, place, *why),
+            Change::PurgeRecord { key, value } => self.purge_record(key, value),
+            Change::PurgeBlob { key } => self.purge_blob(key),
+            Change::List { key } => self.list(key),
+            Change::DropRow { family, key } => {
+                self.batch.delete_row(family, key);
+                Ok(())
+            }
+            Change::Adjust { packs, totals } => {
+                self.adjust(packs, *totals);
+                Ok(())
+            }
+            Change::NameFile { segment } => {
+                self.name_file(*segment);
+                Ok(())
+            }
+            Change::UnnameFile { segment } => {
+                self.unname_file(*segment);
+                Ok(())
+            }
             Change::Move { key, from, raw_size, frame } => {
                 let Some(row) = self.blob(key)?.filter(|row| row.place == Place::Pack(*from)) else {
                     return Ok(());
@@ -269,7 +289,7 @@ impl<'a> Group<'a> {
         if key.is_blob() {
             if let Some(row) = self.blob(key)?.filter(|row| row.life == life) {
                 self.delete_blob(key, &row);
-                return Ok(Some(bytes_of(&row.place) + ROW_BYTES));
+                return Ok(Some(bytes_on_disk(&row.place)));
             }
         } else if self.record_life(key)? == Some(life) {
             let bytes = self.engine.index.record(key)?.map_or(0, |row| row.value.len() as u64);
@@ -351,16 +371,18 @@ impl<'a> Group<'a> {
     }
 }
 
-fn record_bytes(key: &Key, place: &PackPlace) -> u64 {
+/// What a blob takes in its pack.
+pub(crate) fn record_bytes(key: &Key, place: &PackPlace) -> u64 {
     Header::len_of(key) + u64::from(place.stored_len)
 }
 
-/// What dropping this place frees, sooner or later.
-fn bytes_of(place: &Place) -> u64 {
-    match place {
+/// What dropping a blob in this place frees, sooner or later.
+pub(crate) fn bytes_on_disk(place: &Place) -> u64 {
+    let bytes = match place {
         Place::Inline { bytes, .. } => bytes.len() as u64,
         Place::Pack(pack) => u64::from(pack.stored_len),
         Place::File(file) => file.file_len,
         Place::Chunks { count } => u64::from(*count) * 41,
-    }
+    };
+    bytes + ROW_BYTES
 }

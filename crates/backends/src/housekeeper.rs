@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -7,12 +8,17 @@ use ulid::Ulid;
 
 use crate::blob_file::file_path;
 use crate::engine::{Discarded, Engine, PackState};
+use crate::eviction::{Evicted, Floor, Wanted};
 use crate::failure::Failure;
 use crate::index::folder_bytes;
 use crate::op::{Change, Done, Op};
 use crate::pack::Walk;
-use crate::settings::Sizing;
+use crate::settings::{Eviction, Sizing};
 use crate::space::Outcome;
+use crate::sweep::all_orphans;
+use crate::upkeep::check::Mending;
+use crate::upkeep::collect::Goal;
+use crate::upkeep::{Job, Tally, Work};
 
 /// How often it looks without being called.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -41,6 +47,7 @@ impl Housekeeper {
             self.engine.space.wait_for_call(LOOK_EVERY);
             self.look();
         }
+        self.engine.jobs.lock().take();
         self.remove_discarded();
     }
 
@@ -59,6 +66,98 @@ impl Housekeeper {
             Outcome::Failed
         });
         self.engine.space.end_pass(outcome);
+        self.work_off_jobs();
+    }
+
+    fn work_off_jobs(&mut self) {
+        let jobs = self.engine.jobs.lock().as_mut().map(std::mem::take);
+        for job in jobs.into_iter().flatten() {
+            // Whoever asked may have gone.
+            match job {
+                Job::Collect { goal, work, done } => done.send(self.collect(goal, &work)).ok(),
+                Job::Sweep { mending, done } => done.send(self.sweep(mending)).ok().map(|_| ()),
+            };
+        }
+    }
+
+    /// Evicts down to a goal that somebody gave, with the bound kept meanwhile.
+    fn collect(&mut self, goal: Goal, work: &Work) -> Result<Tally, Failure> {
+        let mut evicted = Tally::default();
+        if let Some(unused_for) = goal.unused_for {
+            evicted += self.evict_unused(unused_for, work)?;
+        }
+        if let Some(max) = goal.max_bytes {
+            evicted += self.shrink(max, work)?;
+        }
+        self.seal_sparse_pack()?;
+        while !self.is_over(work) && (self.remove_empty_packs()? || self.compact_sparse_pack(false)?) {
+            self.after_step();
+        }
+        self.measure();
+        Ok(evicted)
+    }
+
+    fn is_over(&self, work: &Work) -> bool {
+        self.is_stopping() || work.is_called_off()
+    }
+
+    fn evict_unused(&mut self, unused_for: Duration, work: &Work) -> Result<Tally, Failure> {
+        let mut all = Tally::default();
+        while !self.is_over(work) {
+            let Evicted { rows, tally } = self.evict(u64::MAX, unused_for)?;
+            all += tally;
+            work.advance(tally.bytes);
+            if rows == 0 {
+                break;
+            }
+            self.after_step();
+        }
+        Ok(all)
+    }
+
+    fn shrink(&mut self, max_bytes: u64, work: &Work) -> Result<Tally, Failure> {
+        let mut all = Tally::default();
+        let over = |engine: &Engine| engine.space.stored_bytes().saturating_sub(max_bytes);
+        let total = over(&self.engine);
+        work.expect(work.done() + total);
+        self.measure();
+        while !self.is_over(work) {
+            let short = over(&self.engine);
+            if short == 0 {
+                break;
+            }
+            self.seal_sparse_pack()?;
+            if !self.remove_empty_packs()? && !self.compact_sparse_pack(true)? && !self.compact_index(short) {
+                let Evicted { rows, tally } = self.evict(short, Duration::ZERO)?;
+                all += tally;
+                if rows == 0 && !self.squeeze()? {
+                    break;
+                }
+            }
+            self.after_step();
+            work.set_done(total.saturating_sub(over(&self.engine)));
+        }
+        Ok(all)
+    }
+
+    /// Closes the open pack when much of it is dead.
+    fn seal_sparse_pack(&self) -> Result<(), Failure> {
+        let is_sparse = |pack: &PackState| !pack.sealed && pack.dead() > pack.live;
+        if self.engine.packs.table.lock().values().any(is_sparse) {
+            self.ask(|done| Op::Seal { done })?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&self, mending: Mending) -> Result<Vec<PathBuf>, Failure> {
+        self.remove_discarded();
+        let orphans = all_orphans(&self.engine)?;
+        if mending == Mending::Mend {
+            for path in &orphans {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(orphans)
     }
 
     fn measure(&mut self) {
@@ -83,11 +182,11 @@ impl Housekeeper {
                 self.after_step();
                 continue;
             }
-            if short == 0 {
+            if short == 0 || self.engine.eviction == Eviction::OnRequest {
                 return Ok(Outcome::Room);
             }
             limit = low;
-            if !self.compact_index(short) && !self.evict(short)? && !self.squeeze()? {
+            if !self.compact_index(short) && self.evict(short, Duration::ZERO)?.rows == 0 && !self.squeeze()? {
                 return Ok(Outcome::AllLeased);
             }
             self.after_step();
@@ -102,9 +201,10 @@ impl Housekeeper {
         self.engine.space.progress();
     }
 
-    /// Whether there was anything to evict.
-    fn evict(&self, wanted_bytes: u64) -> Result<bool, Failure> {
-        Ok(self.ask(|done| Op::Evict { wanted_bytes, done })? > 0)
+    fn evict(&self, bytes: u64, unused_for: Duration) -> Result<Evicted, Failure> {
+        let floor = if self.engine.space.is_disk_short() { Floor::Ignored } else { Floor::Kept };
+        let wanted = Wanted { bytes, unused_for, floor };
+        self.ask(|done| Op::Evict { wanted, done })
     }
 
     fn ask<T>(&self, op: impl FnOnce(Done<T>) -> Op) -> Result<T, Failure> {

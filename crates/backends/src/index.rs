@@ -16,13 +16,17 @@ use crate::key::{Class, Key, lru_key, parse_lru_key};
 use crate::row::{BlobRow, Life, Queue, RecordRow, decode_list, encode_list};
 use crate::settings::Sizing;
 
+mod view;
+
+pub(crate) use view::View;
+
 /// The version of everything on disk. A newer one is refused.
 const FORMAT: u32 = 1;
 
 /// What one compaction has on disk twice, at most.
 const MAX_COMPACTION_BYTES: u64 = 256 * 1024 * 1024;
 
-const FAMILIES: [&str; 6] = ["blob", "list", "record", "lru", "seg", "meta"];
+pub(crate) const FAMILIES: [&str; 6] = ["blob", "list", "record", "lru", "seg", "meta"];
 
 /// What a segment is; part of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,17 @@ pub(crate) struct Totals {
     pub file_bytes: u64,
     /// Bytes of values held in the index itself.
     pub inline_bytes: u64,
+}
+
+impl Totals {
+    /// In the order in which they are written.
+    pub(crate) fn numbers(&self) -> [u64; 4] {
+        [self.blobs, self.records, self.file_bytes, self.inline_bytes]
+    }
+
+    pub(crate) fn numbers_mut(&mut self) -> [&mut u64; 4] {
+        [&mut self.blobs, &mut self.records, &mut self.file_bytes, &mut self.inline_bytes]
+    }
 }
 
 /// RocksDB with the families and rows of this engine.
@@ -67,10 +82,23 @@ struct NewerFormat {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the index in {} is damaged; a cache may lose its entries: move the data folder aside and start with an empty one", path.display())]
+#[error("the index in {} is damaged; `twofold fsck --data` with the folder above it mends it", path.display())]
 struct DamagedIndex {
     path: PathBuf,
     source: rocksdb::Error,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the index in {} is missing, and there are bytes that it should name; `twofold fsck --data` with the folder above it makes it anew", .0.display())]
+struct MissingIndex(PathBuf);
+
+pub(crate) fn missing_index(path: PathBuf) -> StoreError {
+    StoreError::Unavailable { level: LEVEL, source: MissingIndex(path).into() }
+}
+
+/// Whether a newer program wrote the index, so that this one must leave it alone.
+pub(crate) fn is_newer(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { source, .. } if source.is::<NewerFormat>())
 }
 
 /// Why the database did not open, with what helps where something does.
@@ -97,6 +125,13 @@ impl Index {
             .map_err(|source| unopened(&path, source))?;
         let this = Self { db, path, max_log_bytes: sizing.wal };
         this.check_format()?;
+        Ok(this)
+    }
+
+    /// The same, and reads all of it once.
+    pub(crate) fn open_whole(path: PathBuf, sizing: &Sizing) -> Result<Self, StoreError> {
+        let this = Self::open(path, sizing)?;
+        this.read_through()?;
         Ok(this)
     }
 
@@ -231,6 +266,17 @@ impl Index {
         Ok(slices)
     }
 
+    /// Reads all of it; an error when a part cannot be read.
+    pub(crate) fn read_through(&self) -> Result<(), Failure> {
+        let view = self.view();
+        for family in FAMILIES {
+            for row in view.rows(family) {
+                row?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until everything is on the disk.
     pub(crate) fn sync(&self) -> Result<(), Failure> {
         Ok(self.db.flush_wal(true)?)
@@ -318,9 +364,14 @@ impl Batch<'_> {
         self.inner.delete_cf(self.index.family("meta"), name);
     }
 
+    /// Deletes a row, whatever it is.
+    pub(crate) fn delete_row(&mut self, family: &str, key: &[u8]) {
+        self.inner.delete_cf(self.index.family(family), key);
+    }
+
     pub(crate) fn put_totals(&mut self, totals: &Totals) {
         let mut value = Vec::with_capacity(32);
-        for number in [totals.blobs, totals.records, totals.file_bytes, totals.inline_bytes] {
+        for number in totals.numbers() {
             value.put_u64_le(number);
         }
         self.put_meta("totals", &value);

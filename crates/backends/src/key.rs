@@ -1,5 +1,6 @@
+use bytes::Bytes;
 use cache_types::{DigestFunction, Hash};
-use store::RecordKey;
+use store::{RecordKey, RecordKind};
 
 use crate::row::{Life, Queue};
 
@@ -37,6 +38,17 @@ impl Key {
         bytes.push(key.kind as u8);
         bytes.extend_from_slice(&key.key);
         Self { class: Class::Record, bytes: bytes.into() }
+    }
+
+    /// The key of a record as its row has it.
+    pub(crate) fn of_record(bytes: &[u8]) -> Self {
+        Self { class: Class::Record, bytes: bytes.into() }
+    }
+
+    /// The record that it names; `None` for a blob's key, and for a kind that is not known.
+    pub(crate) fn record_key(&self) -> Option<RecordKey> {
+        let (&number, key) = self.bytes.split_first().filter(|_| self.class == Class::Record)?;
+        Some(RecordKey { kind: RecordKind::from_number(number)?, key: Bytes::copy_from_slice(key) })
     }
 
     pub(crate) fn class(&self) -> Class {

@@ -11,6 +11,7 @@
 //! | `pack`, `blob_file`, `frame` | the bytes outside the index, and their encoding |
 //! | `committer`, `group` | group commit |
 //! | `housekeeper`, `eviction`, `space` | the bound on size, eviction, compaction |
+//! | `upkeep` | purging, eviction on request, checks, repair of the index |
 //! | `reader`, `writer`, `chunks`, `records` | the two traits' methods |
 //!
 //! Spec: storage §1, §2.
@@ -45,12 +46,17 @@ mod space;
 mod stats;
 mod sweep;
 mod touches;
+mod upkeep;
 mod writer;
 
 pub use clock::{Clock, SystemClock};
 pub use embedded::Embedded;
-pub use settings::{Durability, Settings};
+pub use settings::{Durability, Eviction, Settings};
 pub use stats::Stats;
+pub use upkeep::check::{Checked, Mending};
+pub use upkeep::collect::{Collected, Goal};
+pub use upkeep::rebuild::Rebuilt;
+pub use upkeep::{Tally, Work};
 
 #[cfg(test)]
 mod tests;

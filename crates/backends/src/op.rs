@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use ulid::Ulid;
 
 use crate::engine::Uncommitted;
+use crate::eviction::{Evicted, Wanted};
 use crate::failure::Failure;
 use crate::frame::Frame;
 use crate::key::Key;
@@ -88,6 +89,35 @@ pub(crate) enum Change {
         place: Place,
         why: Why,
     },
+    /// Drops a record if its value is still this one.
+    PurgeRecord {
+        key: Key,
+        value: Bytes,
+    },
+    PurgeBlob {
+        key: Key,
+    },
+    /// Deletes a row of the index that is none.
+    DropRow {
+        family: &'static str,
+        key: Box<[u8]>,
+    },
+    /// Puts an entry into the order of eviction again.
+    List {
+        key: Key,
+    },
+    /// Corrects the live bytes of packs, and the totals, by what they are off.
+    Adjust {
+        packs: Vec<(Ulid, i64)>,
+        totals: [i64; 4],
+    },
+    /// Has the sweep leave a file alone.
+    NameFile {
+        segment: Ulid,
+    },
+    UnnameFile {
+        segment: Ulid,
+    },
     /// Appends a record of a pack again, if it is still the one that counts.
     Move {
         key: Key,
@@ -104,10 +134,18 @@ pub(crate) enum Op {
         done: Done,
         permit: Option<OwnedSemaphorePermit>,
     },
-    /// Evicts the oldest entries, about so many bytes of them; answers how many entries went.
     Evict {
-        wanted_bytes: u64,
-        done: Done<usize>,
+        wanted: Wanted,
+        done: Done<Evicted>,
+    },
+    /// Writes the touches that wait, then does nothing until the other end of `resumed` is dropped.
+    Pause {
+        ready: oneshot::Sender<()>,
+        resumed: oneshot::Receiver<()>,
+    },
+    /// Has the pack that is open take no more records, so that it can be compacted.
+    Seal {
+        done: Done,
     },
     /// Removes a pack of which nothing is live.
     RemovePack {
@@ -123,7 +161,7 @@ impl Change {
             Self::Put(PutBlob { body: Body::Inline(bytes), .. }) | Self::PutRecord { value: bytes, .. } => bytes.len(),
             Self::Put(PutBlob { body: Body::Frame(frame), .. }) | Self::Move { frame, .. } => frame.stored.len(),
             Self::PutList { chunks, .. } => chunks.len() * 41,
-            Self::Put(_) | Self::RemoveRecord { .. } | Self::DropRecord { .. } | Self::Drop { .. } => 0,
+            _ => 0,
         }
     }
 }
@@ -133,7 +171,7 @@ impl Op {
     pub(crate) fn len_bytes(&self) -> usize {
         match self {
             Self::Change { change, .. } => change.len_bytes(),
-            Self::Evict { .. } | Self::RemovePack { .. } => 0,
+            Self::Evict { .. } | Self::Pause { .. } | Self::Seal { .. } | Self::RemovePack { .. } => 0,
         }
     }
 }

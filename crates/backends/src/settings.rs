@@ -21,8 +21,22 @@ pub struct Settings {
     pub max_size_bytes: u64,
     /// How long what was promised is kept.
     pub lease: Duration,
+    /// How long what was written stays, though nobody was promised it; at most the lease. Writes are refused rather than
+    /// to evict what is younger, unless the file system is full. Spec: R-162.
+    pub evict_floor: Duration,
+    /// When the store evicts.
+    pub eviction: Eviction,
     /// What an acknowledged write survives.
     pub durability: Durability,
+}
+
+/// When a store evicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// In the background, to stay within its bound.
+    Bounded,
+    /// When somebody asks for it only: for work on a store that no server uses, whose bound is not known.
+    OnRequest,
 }
 
 /// The sizes that follow from the bound: a small store has small parts, so that the parts fit the bound too.

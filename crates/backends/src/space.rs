@@ -7,7 +7,7 @@ use store::StoreError;
 use tokio::sync::Notify;
 
 use crate::data_dir::DataDir;
-use crate::settings::Sizing;
+use crate::settings::{Settings, Sizing};
 use crate::stats::Counters;
 
 /// A writer waits this long for the housekeeper to make room.
@@ -17,6 +17,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 pub(crate) struct Space {
     pub sizing: Sizing,
     lease: Duration,
+    evict_floor: Duration,
     dir: Arc<DataDir>,
     counters: Arc<Counters>,
     pub packs: AtomicU64,
@@ -26,6 +27,8 @@ pub(crate) struct Space {
     /// Bytes sent to the index since it was looked at.
     index_since: AtomicU64,
     reserved: AtomicU64,
+    /// The part of what is reserved that is on the disk already.
+    written: AtomicU64,
     waiting: AtomicU64,
     passes: Mutex<Passes>,
     room: Notify,
@@ -64,10 +67,22 @@ enum Limit {
 pub(crate) struct Reservation {
     space: Arc<Space>,
     bytes: u64,
+    /// So many of them are on the disk already, in a file that counts for nothing else yet.
+    written: u64,
+}
+
+impl Reservation {
+    /// Notes bytes that the file system has less of now.
+    pub(crate) fn wrote(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes - self.written);
+        self.written += bytes;
+        self.space.written.fetch_add(bytes, Ordering::AcqRel);
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        self.space.written.fetch_sub(self.written, Ordering::AcqRel);
         self.space.reserved.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
@@ -81,10 +96,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Space {
-    pub(crate) fn new(sizing: Sizing, lease: Duration, dir: Arc<DataDir>, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(sizing: Sizing, settings: &Settings, dir: Arc<DataDir>, counters: Arc<Counters>) -> Self {
         Self {
             sizing,
-            lease,
+            lease: settings.lease,
+            evict_floor: settings.evict_floor.min(settings.lease),
             dir,
             counters,
             packs: AtomicU64::new(0),
@@ -93,6 +109,7 @@ impl Space {
             index_polled: AtomicU64::new(0),
             index_since: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             passes: Mutex::default(),
             room: Notify::new(),
@@ -147,8 +164,18 @@ impl Space {
     /// How many bytes must go for the file system's sake; 0 when it cannot be asked.
     fn disk_shortage(&self, waiting: u64) -> u64 {
         let Ok(free) = self.dir.free_bytes() else { return 0 };
-        let wanted = self.floor() + self.reserved_bytes() + waiting;
+        let wanted = self.wanted_on_disk() + waiting;
         if free < wanted { wanted + self.floor() / 2 - free } else { 0 }
+    }
+
+    /// Whether the file system itself is short of space.
+    pub(crate) fn is_disk_short(&self) -> bool {
+        self.disk_shortage(self.waiting.load(Ordering::Acquire)) > 0
+    }
+
+    /// What the file system must have free for what is reserved, and for others.
+    fn wanted_on_disk(&self) -> u64 {
+        self.floor() + self.reserved_bytes().saturating_sub(self.written.load(Ordering::Acquire))
     }
 
     /// Free space that is left to others and to the index; a small file system has a small floor.
@@ -174,7 +201,7 @@ impl Space {
 
     fn try_reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Limit> {
         self.reserved.fetch_add(bytes, Ordering::AcqRel);
-        let reservation = Reservation { space: Arc::clone(self), bytes };
+        let reservation = Reservation { space: Arc::clone(self), bytes, written: 0 };
         let used = self.used_bytes();
         if used > self.sizing.high {
             self.call_housekeeper();
@@ -183,7 +210,7 @@ impl Space {
             return Err(Limit::Bound);
         }
         match self.dir.free_bytes() {
-            Ok(free) if free < self.floor() + self.reserved_bytes() => Err(Limit::Disk),
+            Ok(free) if free < self.wanted_on_disk() => Err(Limit::Disk),
             // A file system that cannot tell is found full by the write itself.
             _ => Ok(reservation),
         }
@@ -233,9 +260,10 @@ impl Space {
             (Limit::Disk, _) => "the file system of the data folder is full; free space there".to_owned(),
             (Limit::Bound, Outcome::AllLeased) => {
                 Counters::add(&self.counters.lease_refusals, 1);
-                let lease = self.lease;
+                let (lease, floor) = (self.lease, self.evict_floor);
                 format!(
-                    "all that is left was promised to clients in the last {lease:?}; raise --max-size or shorten --lease"
+                    "all that is left was promised to clients in the last {lease:?} or written in the last {floor:?}; \
+                     raise --max-size, or shorten --lease or --evict-floor"
                 )
             }
             (Limit::Bound, _) => "eviction does not keep up; try again".to_owned(),

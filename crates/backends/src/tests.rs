@@ -7,13 +7,14 @@ use bytes::Bytes;
 use cache_types::{ByteRange, Digest, DigestFunction};
 use store::{BlobStore, RecordKey, RecordKind, RecordStore, SizeLookup, StoreError, conformance};
 
-use crate::{Clock, Durability, Embedded, Settings};
+use crate::{Clock, Durability, Embedded, Eviction, Settings};
 
 mod damage;
 mod disk;
 mod kill;
 mod life;
 mod restart;
+mod upkeep;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -38,7 +39,14 @@ impl Clock for SetClock {
 
 fn settings(data: &Path, max_size_bytes: u64) -> Settings {
     let lease = Duration::from_secs(3600);
-    Settings { data: data.to_owned(), max_size_bytes, lease, durability: Durability::Process }
+    Settings {
+        data: data.to_owned(),
+        max_size_bytes,
+        lease,
+        evict_floor: Duration::ZERO,
+        eviction: Eviction::Bounded,
+        durability: Durability::Process,
+    }
 }
 
 fn open(data: &Path) -> Embedded {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::eviction::Floor;
 use crate::key::{Class, Key};
 use crate::row::{Life, Queue};
 
@@ -26,6 +27,8 @@ pub(crate) enum Touch {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ages {
     lease_ms: u64,
+    /// What was written stays so long, though nobody was promised it.
+    floor_ms: u64,
     bucket_ms: u64,
 }
 
@@ -34,10 +37,15 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Ages {
-    /// The buckets are a sixteenth of the lease, from a second to ten minutes.
-    pub(crate) fn of(lease: Duration) -> Self {
+    /// The buckets are a sixteenth of the lease, from a second to ten minutes. The floor counts up to the lease.
+    pub(crate) fn of(lease: Duration, floor: Duration) -> Self {
         let lease_ms = millis(lease);
-        Self { lease_ms, bucket_ms: (lease_ms / 16).clamp(1000, 600_000) }
+        Self { lease_ms, floor_ms: millis(floor).min(lease_ms), bucket_ms: (lease_ms / 16).clamp(1000, 600_000) }
+    }
+
+    /// How much less than the truth an age may be.
+    pub(crate) fn spread(&self) -> Duration {
+        Duration::from_millis(self.bucket_ms * 2)
     }
 
     /// The life of what enters a queue now.
@@ -54,19 +62,24 @@ impl Ages {
 
     /// How long ago the last moment passed that a life can stem from; `None` when it may lie ahead.
     pub(crate) fn age(&self, class: Class, life: Life, now: Duration) -> Option<Duration> {
-        let spread = match class {
-            Class::Blob => self.bucket_ms,
-            Class::Record => self.bucket_ms * 2,
+        let spread = match (class, life.queue) {
+            (Class::Blob, Queue::Written) => 0,
+            (Class::Blob, Queue::Leased) => self.bucket_ms,
+            (Class::Record, _) => self.bucket_ms * 2,
         };
         millis(now).checked_sub(life.time_ms.saturating_add(spread)).map(Duration::from_millis)
     }
 
     /// Whether a life lets the evictor have its entry.
-    pub(crate) fn is_evictable(&self, class: Class, life: Life, now: Duration) -> bool {
+    pub(crate) fn is_evictable(&self, class: Class, life: Life, now: Duration, floor: Floor) -> bool {
         // A time that lies ahead comes of a clock that was wrong; it promises nothing.
         let ahead = life.time_ms > millis(now).saturating_add(self.bucket_ms);
-        let is_over = |age: Duration| millis(age) >= self.lease_ms;
-        life.queue == Queue::Written || ahead || self.age(class, life, now).is_some_and(is_over)
+        let stay_ms = match (life.queue, floor) {
+            (Queue::Written, Floor::Ignored) => return true,
+            (Queue::Written, Floor::Kept) => self.floor_ms,
+            (Queue::Leased, _) => self.lease_ms,
+        };
+        stay_ms == 0 || ahead || self.age(class, life, now).is_some_and(|age| millis(age) >= stay_ms)
     }
 
     /// The life after a touch.
@@ -109,7 +122,7 @@ mod tests {
     #[test]
     fn a_promise_lasts_at_least_the_lease_from_any_moment_of_its_bucket() {
         for lease in [1, 5, 60, 10_800] {
-            let ages = Ages::of(Duration::from_secs(lease));
+            let ages = Ages::of(Duration::from_secs(lease), Duration::ZERO);
             for (start, class) in
                 (1_000_000..1_000_700).flat_map(|start| [(start, Class::Blob), (start, Class::Record)])
             {
@@ -117,18 +130,33 @@ mod tests {
                 let life = ages.life(class, Queue::Leased, promised);
                 let lease = Duration::from_secs(lease);
                 assert!(
-                    !ages.is_evictable(class, life, promised + lease - Duration::from_millis(1)),
+                    !ages.is_evictable(class, life, promised + lease - Duration::from_millis(1), Floor::Ignored),
                     "{lease:?} {start}"
                 );
                 let end = promised + lease + Duration::from_millis(ages.bucket_ms * 2);
-                assert!(ages.is_evictable(class, life, end), "{lease:?} {start}");
+                assert!(ages.is_evictable(class, life, end, Floor::Kept), "{lease:?} {start}");
             }
         }
     }
 
     #[test]
+    fn what_was_written_stays_for_the_floor_unless_the_disk_is_full() {
+        let ages = Ages::of(Duration::from_secs(3600), Duration::from_secs(300));
+        for (class, spread_s) in [(Class::Blob, 0), (Class::Record, 450)] {
+            let written = Duration::from_secs(1_000_000);
+            let life = ages.life(class, Queue::Written, written);
+            let at = |seconds| ages.is_evictable(class, life, written + Duration::from_secs(seconds), Floor::Kept);
+            assert!(!at(299) && at(300 + spread_s), "{class:?}");
+            assert!(ages.is_evictable(class, life, written, Floor::Ignored));
+        }
+        let short = Ages::of(Duration::from_secs(2), Duration::from_secs(300));
+        let life = short.life(Class::Blob, Queue::Written, Duration::from_secs(100));
+        assert!(short.is_evictable(Class::Blob, life, Duration::from_secs(102), Floor::Kept), "the lease is shorter");
+    }
+
+    #[test]
     fn a_record_is_older_than_the_blobs_promised_before_it() {
-        let ages = Ages::of(Duration::from_secs(3600));
+        let ages = Ages::of(Duration::from_secs(3600), Duration::ZERO);
         for start in 1_000_000..1_000_700 {
             let blob = ages.life(Class::Blob, Queue::Leased, Duration::from_secs(start));
             let record = ages.life(Class::Record, Queue::Written, Duration::from_secs(start + 100));

@@ -100,14 +100,15 @@ impl Engine {
         let room = self.space.reserve(file_len_at_most(digest.size_bytes()) + ROW_ROOM).await?;
         let engine = Arc::clone(self);
         let file = blocking(move || {
-            let mut upload = Upload::new(&engine, digest)?;
+            let mut upload = Upload::new(&engine, digest, room)?;
             let mut rest = data;
             while !rest.is_empty() {
                 upload.push(rest.split_to(rest.len().min(FRAME_BYTES)))?;
             }
             upload.finish()
         });
-        self.put(digest, Body::File(file.await?), Touch::Promised, room).await
+        let (file, room) = file.await?;
+        self.put(digest, Body::File(file), Touch::Promised, room).await
     }
 
     async fn write_large(self: &Arc<Self>, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
@@ -116,9 +117,9 @@ impl Engine {
         }
         let room = self.space.reserve(file_len_at_most(digest.size_bytes()) + ROW_ROOM).await?;
         let engine = Arc::clone(self);
-        let upload = blocking(move || Upload::new(&engine, digest)).await?;
+        let upload = blocking(move || Upload::new(&engine, digest, room)).await?;
         let upload = feed(digest, body, upload).await?;
-        let file = blocking(move || upload.finish()).await?;
+        let (file, room) = blocking(move || upload.finish()).await?;
         self.put(digest, Body::File(file), Touch::Written, room).await
     }
 
@@ -209,24 +210,28 @@ struct Upload {
     digest: Digest,
     hasher: Hasher,
     file: FileWriter,
+    room: Reservation,
 }
 
 impl Upload {
-    fn new(engine: &Arc<Engine>, digest: Digest) -> Result<Self, StoreError> {
+    fn new(engine: &Arc<Engine>, digest: Digest, room: Reservation) -> Result<Self, StoreError> {
         let file = FileWriter::create(&engine.dir.tmp()).map_err(|failure| failure.into_store(digest.size_bytes()))?;
         let hasher = Hasher::new(digest.function(), digest.size_bytes());
-        Ok(Self { engine: Arc::clone(engine), digest, hasher, file })
+        Ok(Self { engine: Arc::clone(engine), digest, hasher, file, room })
     }
 
     fn push(&mut self, frame: Bytes) -> Result<(), StoreError> {
         self.hasher.update(&frame);
+        let before = self.file.len_bytes();
         let pushed = self.file.push(&self.engine.codec, frame);
-        pushed.map_err(|failure| failure.into_store(self.digest.size_bytes()))
+        pushed.map_err(|failure| failure.into_store(self.digest.size_bytes()))?;
+        self.room.wrote(self.file.len_bytes() - before);
+        Ok(())
     }
 
-    /// Verifies the hash and moves the file to its place.
-    fn finish(self) -> Result<NewFile, StoreError> {
-        let Self { engine, digest, hasher, file } = self;
+    /// Verifies the hash and moves the file to its place; gives the room back, which lasts until the file is counted.
+    fn finish(self) -> Result<(NewFile, Reservation), StoreError> {
+        let Self { engine, digest, hasher, file, room } = self;
         let found = hasher.finish();
         if found != *digest.hash() {
             return Err(mismatch(digest, format!("hash {found}")));
@@ -236,6 +241,6 @@ impl Upload {
         let guard = Uncommitted::new(&engine.uncommitted, name);
         let place = file.finish(&Key::blob(digest.hash()), &folder, engine.sync);
         let place = place.map_err(|failure| failure.into_store(digest.size_bytes()))?;
-        Ok(NewFile { place, guard })
+        Ok((NewFile { place, guard }, room))
     }
 }

@@ -26,6 +26,8 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
         data: config.data.clone(),
         max_size_bytes: config.max_size_bytes,
         lease: config.lease,
+        evict_floor: config.evict_floor,
+        eviction: backends::Eviction::Bounded,
         durability: match config.durability {
             Durability::PowerLoss => backends::Durability::PowerLoss,
             Durability::Process => backends::Durability::Process,

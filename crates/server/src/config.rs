@@ -31,6 +31,10 @@ pub const DEFAULT_DISK_SHARE: f64 = 0.2;
 /// How long what was promised is kept when no time is given. Spec: R-045.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(3 * 60 * 60);
 
+/// How long what was written stays at least when no time is given, or a sixteenth of the lease where that is less: the
+/// lease says how short-lived a store is meant to be. Spec: R-162.
+pub const DEFAULT_EVICT_FLOOR: Duration = Duration::from_secs(5 * 60);
+
 /// The least a store works with: below it the index alone would fill it.
 const LEAST_SIZE: u64 = 64 * 1024 * 1024;
 
@@ -57,6 +61,8 @@ pub struct Config {
     pub max_size_bytes: u64,
     /// How long promises are kept.
     pub lease: Duration,
+    /// How long what was written stays at least, though nobody was promised it.
+    pub evict_floor: Duration,
     /// What an acknowledged write survives.
     pub durability: Durability,
     /// How long a drain waits for calls in flight.
@@ -107,13 +113,15 @@ impl Config {
         if let Err(error) = crate::logs::parse(&log) {
             faults.push(Fault::new("log", error));
         }
+        let lease = raw.lease.unwrap_or(DEFAULT_LEASE);
         match (data, max_size_bytes, faults.is_empty()) {
             (Some(data), Some(max_size_bytes), true) => Ok(Self {
                 listen,
                 allow_anonymous,
                 data,
                 max_size_bytes,
-                lease: raw.lease.unwrap_or(DEFAULT_LEASE),
+                lease,
+                evict_floor: raw.evict_floor.unwrap_or(DEFAULT_EVICT_FLOOR.min(lease / 16)),
                 durability: raw.durability.unwrap_or(Durability::PowerLoss),
                 drain: raw.drain.unwrap_or(Duration::from_secs(30)),
                 idle_exit: raw.idle_exit,

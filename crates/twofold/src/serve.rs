@@ -41,6 +41,11 @@ pub struct Args {
     #[arg(long, value_name = "TIME", env = "TWOFOLD_LEASE", value_parser = humantime::parse_duration)]
     lease: Option<Duration>,
 
+    /// How long what was written stays, even if nobody asked for it since; at most the lease. Writes that find no other
+    /// room are refused, unless the file system is full [default: 5m, or a sixteenth of the lease where that is less]
+    #[arg(long, value_name = "TIME", env = "TWOFOLD_EVICT_FLOOR", value_parser = humantime::parse_duration)]
+    evict_floor: Option<Duration>,
+
     /// What an acknowledged write survives [default: power-loss]
     #[arg(long, value_name = "EVENT", env = "TWOFOLD_DURABILITY", value_enum)]
     durability: Option<Durability>,
@@ -133,6 +138,7 @@ impl Args {
             data: self.data.clone(),
             max_size: self.max_size,
             lease: self.lease,
+            evict_floor: self.evict_floor,
             durability: self.durability.map(|durability| match durability {
                 Durability::PowerLoss => server::Durability::PowerLoss,
                 Durability::Process => server::Durability::Process,

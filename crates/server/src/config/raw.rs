@@ -24,6 +24,9 @@ pub struct RawConfig {
     /// How long promises are kept.
     #[serde(deserialize_with = "time")]
     pub lease: Option<Duration>,
+    /// How long what was written stays at least.
+    #[serde(deserialize_with = "time")]
+    pub evict_floor: Option<Duration>,
     /// What an acknowledged write survives.
     pub durability: Option<Durability>,
     /// How long a drain waits for calls in flight.
@@ -200,6 +203,7 @@ impl RawConfig {
             data: self.data.or(file.data),
             max_size: self.max_size.or(file.max_size),
             lease: self.lease.or(file.lease),
+            evict_floor: self.evict_floor.or(file.evict_floor),
             durability: self.durability.or(file.durability),
             drain: self.drain.or(file.drain),
             nix_caches: list(self.nix_caches, file.nix_caches),

@@ -14,6 +14,7 @@ impl Config {
         put("data", self.data.display().to_string().into());
         put("max_size", size(self.max_size_bytes));
         put("lease", time(self.lease));
+        put("evict_floor", time(self.evict_floor));
         put("durability", durability(self.durability).into());
         put("drain", time(self.drain));
         put("nix_caches", list(self.nix_cache_texts.iter().cloned()));
