@@ -5,6 +5,7 @@ mod batch;
 mod capabilities;
 mod chunks;
 mod outcomes;
+mod post;
 mod presence;
 mod read;
 mod retry;
@@ -29,6 +30,7 @@ use crate::proto::re::content_addressable_storage_client::ContentAddressableStor
 
 pub use address::{Address, AddressError};
 pub use capabilities::{Capabilities, Version};
+pub use post::PostError;
 use retry::{Backoff, within};
 
 /// The largest answer that is read; servers keep theirs under 4 MiB, chunk lists and full batches come near.

@@ -1,7 +1,7 @@
 use cache_types::Caller;
 use http::Extensions;
 
-/// The name under which what a request writes is kept; empty where nobody said who it is, which no write gets past.
+/// The name under which what a request writes is kept.
 pub(crate) fn of(extensions: &Extensions) -> &str {
     extensions.get::<Caller>().map_or("", Caller::name)
 }

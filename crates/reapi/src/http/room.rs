@@ -27,8 +27,12 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// Takes more.
-    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
+    /// Takes as much more as `bytes` in all need.
+    pub(super) fn cover(&mut self, bytes: u64) -> Result<(), StoreError> {
+        self.grow(bytes.saturating_sub(self.bytes))
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
         let max = self.room.max_bytes;
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= max);
         match self.room.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
@@ -58,7 +62,7 @@ mod tests {
     fn shares_never_exceed_the_room_and_are_given_back() {
         let room = Arc::new(Room::new(10));
         let (mut one, mut two) = (room.share(), room.share());
-        assert!(one.grow(6).is_ok() && two.grow(4).is_ok());
+        assert!(one.grow(6).is_ok() && two.cover(3).is_ok() && two.cover(4).is_ok() && two.cover(2).is_ok());
         assert!(matches!(two.grow(1), Err(StoreError::Full { .. })));
         assert!(matches!(two.grow(u64::MAX), Err(StoreError::Full { .. })));
         drop(one);

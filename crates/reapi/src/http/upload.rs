@@ -84,13 +84,16 @@ impl Incoming {
         let mut held = BytesMut::new();
         let mut file = None;
         let mut share = http.room.share();
+        if let Some(announced) = self.size_bytes.filter(|bytes| *bytes >= HELD_BYTES as u64) {
+            share.cover(announced)?;
+        }
         while let Some(piece) = self.body.next().await.transpose()? {
             size_bytes += piece.len() as u64;
             check_size(size_bytes, self.limit_bytes)?;
             hashers.iter_mut().for_each(|hasher| hasher.update(&piece));
             held.extend_from_slice(&piece);
             if held.len() >= HELD_BYTES {
-                share.grow(held.len() as u64)?;
+                share.cover(size_bytes)?;
                 let file = match &mut file {
                     Some(file) => file,
                     none => none.insert(nameless(&http.core).await?),
@@ -103,7 +106,7 @@ impl Incoming {
         let Some(mut file) = file else {
             return Ok(Spooled { hashes, size_bytes, body: held.freeze().into() });
         };
-        share.grow(held.len() as u64)?;
+        share.cover(size_bytes)?;
         file.write_all(&held).await.map_err(failed)?;
         file.rewind().await.map_err(failed)?;
         Ok(Spooled { hashes, size_bytes, body: from_file(file, share) })
