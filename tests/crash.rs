@@ -350,3 +350,93 @@ async fn a_flipped_bit_is_never_served() {
     }
     println!("{refusals_to_start} damaged indexes were refused at start");
 }
+
+/// Asks for upkeep without end, in the midst of which the server is killed: everything that changes rows and files, and
+/// nothing that is to go.
+fn upkeep_on(server: &Server, stop: Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<u64>> {
+    let remote = server.url();
+    [vec!["fsck"], vec!["gc", "--unused-for", "1h", "--max-size", "100GiB"], vec!["purge", "--instance", "doomed"]]
+        .map(|args| {
+            let (remote, stop) = (remote.clone(), stop.clone());
+            std::thread::spawn(move || {
+                let mut done = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_twofold"));
+                    let run = tool::run(command.args(&args).args(["--remote", &remote, "--json"]));
+                    // The kill may come before the flag.
+                    assert!(run.code == 0 || !run.output.contains("faults\":"), "{args:?}: {}", run.output);
+                    done += u64::from(run.code == 0);
+                }
+                done
+            })
+        })
+        .into()
+}
+
+/// Results that a purge takes away again.
+async fn write_doomed(client: Client, mut random: Random, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::SeqCst) {
+        let (action, result) = new_result(&mut random, &[]);
+        if client.update_action_result(&action, result).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_by_sigkill_during_upkeep() {
+    let mut random = Random::new(4);
+    let mut server = Server::start(&["--max-size", "40GiB"]);
+    let (mut all, mut done) = (Sent::default(), 0);
+    for _ in 0..rounds(6) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let upkeep = upkeep_on(&server, stop.clone());
+        let doomed = write_doomed(server.client().instance("doomed"), Random::new(random.next()), stop.clone());
+        let doomed = tokio::spawn(doomed);
+        let acknowledgements = 100 + random.below(200);
+        let sent = kill_while_writing(&mut server, &mut random, acknowledgements).await;
+        stop.store(true, Ordering::SeqCst);
+        done += tokio::task::block_in_place(|| {
+            upkeep.into_iter().map(|thread| thread.join().expect("upkeep")).sum::<u64>()
+        });
+        doomed.await.expect("the writer of what is purged");
+        check(&server.client(), &sent).await;
+        all.add(sent);
+    }
+    check(&server.client(), &all).await;
+    println!("{done} runs of upkeep came to their end; {} blobs acknowledged, none lost", all.acknowledged.len());
+    assert!(server.terminate().success());
+    let fsck = std::process::Command::new(env!("CARGO_BIN_EXE_twofold"))
+        .arg("fsck")
+        .arg("--data")
+        .arg(server.folder())
+        .status();
+    assert!(fsck.expect("the built program").success(), "the kills left faults");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_index_that_is_made_anew_survives_sigkill() {
+    let mut random = Random::new(5);
+    let (pristine, sent) = filled_folder(&mut random).await;
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    let folder = copy.path().join("data");
+    tool::copy_folder(pristine.folder(), &folder);
+    let fsck = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_twofold"));
+        command.arg("fsck").arg("--data").arg(&folder).stdout(std::process::Stdio::null());
+        command
+    };
+    let mut killed = 0;
+    for round in 0..rounds(20) {
+        std::fs::write(folder.join("index/CURRENT"), b"MANIFEST-000000\n").expect("the damage");
+        let mut child = fsck().spawn().expect("the built program");
+        std::thread::sleep(std::time::Duration::from_millis(round * 7 % 120));
+        child.kill().expect("a signal");
+        killed += u64::from(child.wait().expect("its end").code().is_none());
+    }
+    assert!(killed > 0);
+    fsck().status().expect("the built program");
+    assert!(fsck().status().expect("the built program").success());
+    let server = Server::start_in(&folder, &["--max-size", "4GiB"]);
+    check(&server.client(), &sent).await;
+}

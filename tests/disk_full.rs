@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::{Blob, Client, Random, Server, re, sha256};
+use futures::Stream;
+use harness::bytestream::WriteRequest;
+use harness::{Blob, Client, Random, Server, digest_of, re, sha256};
+use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
 const BALLAST_BYTES: usize = 24 << 20;
@@ -154,4 +157,61 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     read_all(&client, &kept).await;
     assert_eq!(client.action_result(&action).await.expect("the stored result").exit_code, 4);
     drop(server);
+}
+
+/// The first message of an upload of `digest`, and nothing behind it until `more` is sent or dropped.
+fn begun(
+    client: &Client,
+    digest: &re::Digest,
+) -> (mpsc::UnboundedSender<WriteRequest>, impl Stream<Item = WriteRequest>) {
+    let (more, coming) = mpsc::unbounded_channel();
+    let resource_name = client.write_name(digest);
+    more.send(WriteRequest { resource_name, data: vec![1; 1000], ..Default::default() })
+        .expect("the other end is here");
+    (more, futures::stream::unfold(coming, |mut coming| async move { Some((coming.recv().await?, coming)) }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_is_set_aside_before_the_bytes_come_and_given_back_when_they_do_not() {
+    let owned = tempfile::tempdir().expect("a temporary folder");
+    let disk = Tmpfs::mount(&owned.path().join("disk"), "96m");
+    let server = Server::start_in(&disk.0.join("data"), &["--max-size", "1GiB"]);
+    let client = server.client();
+    let of_size = |name: &str, len: usize| digest_of(&sha256(name.as_bytes()).hash, len);
+
+    // More than the disk holds is refused at its first message, though the rest never comes.
+    let (_more, upload) = begun(&client, &of_size("too large", 500 << 20));
+    let refusal = client.write_stream(upload).await.expect_err("there is no room");
+    assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
+    let head = format!(
+        "PUT /cas/{} HTTP/1.1\r\nHost: cache\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "ab".repeat(32),
+        500 << 20
+    );
+    assert_eq!(harness::http::exchange(server.listener(), head.as_bytes()).code, 507);
+
+    // What is under way holds its room, and gives it back when the client goes away.
+    let (more, upload) = begun(&client, &of_size("under way", 50 << 20));
+    let holder = tokio::spawn(async move { client.write_stream(upload).await });
+    let client = server.client();
+    let late = Blob::random(&mut Random::new(9), 40 << 20);
+    let short = client.write_name(&late.digest);
+    loop {
+        // Cut short, so that it fails in any case: for want of bytes until the other has its room, for want of room then.
+        let cut = vec![WriteRequest { resource_name: short.clone(), finish_write: true, ..Default::default() }];
+        let failure = client.write_messages(cut).await.expect_err("an upload cut short");
+        match failure.code() {
+            Code::ResourceExhausted => break,
+            code => assert_eq!(code, Code::InvalidArgument, "{failure}"),
+        }
+    }
+    drop(more);
+    holder.abort();
+    let freed = Instant::now();
+    while let Err(status) = client.write(&late).await {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        assert!(freed.elapsed() < PATIENCE, "the room was not given back: {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    read_all(&client, std::slice::from_ref(&late.digest)).await;
 }

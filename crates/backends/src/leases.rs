@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut};
 
+use crate::eviction::Floor;
 use crate::key::Class;
 use crate::row::{Life, Queue};
 use crate::touches::Ages;
@@ -44,7 +45,8 @@ impl Leases {
 
     /// The entries whose lease has not passed.
     pub(crate) fn live(&self, ages: &Ages, now: Duration) -> u64 {
-        let is_live = |time_ms| !ages.is_evictable(Class::Blob, Life { queue: Queue::Leased, time_ms }, now);
+        let is_live =
+            |time_ms| !ages.is_evictable(Class::Blob, Life { queue: Queue::Leased, time_ms }, now, Floor::Kept);
         self.0.iter().filter(|(time_ms, _)| is_live(**time_ms)).map(|(_, count)| count).sum()
     }
 
@@ -80,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_lease_counts_until_it_has_passed() {
-        let ages = Ages::of(Duration::from_secs(3600));
+        let ages = Ages::of(Duration::from_secs(3600), Duration::ZERO);
         let mut leases = Leases::default();
         let start = Duration::from_secs(1_000_000);
         for _ in 0..3 {

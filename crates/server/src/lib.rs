@@ -1,5 +1,6 @@
 //! `twofold serve`: configuration, assembly of the store and the services, listeners, and drain.
 
+mod admin;
 mod assemble;
 mod config;
 pub mod identity;
@@ -16,10 +17,11 @@ mod spans;
 mod status_page;
 mod tls;
 mod transport;
+pub mod upkeep;
 
 pub use config::{
-    Config, ConfigError, DEFAULT_DISK_SHARE, DEFAULT_LEASE, DEFAULT_LOG, Durability, Fault, RawAuth, RawConfig,
-    RawIssuer, RawLimits, RawRights, RawRule, RawTls,
+    Config, ConfigError, DEFAULT_DISK_SHARE, DEFAULT_EVICT_FLOOR, DEFAULT_LEASE, DEFAULT_LOG, Durability, Fault,
+    RawAuth, RawConfig, RawIssuer, RawLimits, RawRights, RawRule, RawTls,
 };
 pub use listen::{Endpoint, EndpointError};
 pub use logs::{Log, start as start_logs};

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
+use crate::admin;
 use crate::assemble::{Assembly, assemble};
 use crate::identity::{Identify, Identity};
 use crate::idle::idle;
@@ -52,7 +53,8 @@ pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let reloading = tokio::spawn(reloader.run(hangup));
     let (drain, draining) = Drain::new();
     let mut listeners = JoinSet::new();
-    let routes = Routes::from(service.routes().into_axum_router().layer(identify));
+    let router = service.routes().into_axum_router().merge(admin::routes(store.clone()));
+    let routes = Routes::from(router.layer(identify));
     for bound in bound {
         listeners.spawn(serve(bound.listener()?, transport.clone(), routes.clone(), draining.clone()));
     }

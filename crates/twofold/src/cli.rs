@@ -1,6 +1,6 @@
 use clap::{Parser, Subcommand};
 
-use crate::{cargo, config, find_missing, get, nix, prompt, put, serve, stat, token};
+use crate::{cargo, config, find_missing, fsck, gc, get, nix, prompt, purge, put, serve, stat, token};
 
 /// Build caching for software that agents write.
 #[derive(Parser)]
@@ -30,6 +30,12 @@ pub enum Command {
     Token(token::Command),
     /// Show what a cache offers and how far away it is
     Stat(stat::Args),
+    /// Evict down to a size or an age, as far as leases let it
+    Gc(gc::Args),
+    /// Check every blob and record of a store, and mend what is damaged
+    Fsck(fsck::Args),
+    /// Drop action results by digest, instance, writer or time, and blobs by digest
+    Purge(purge::Args),
     /// Keys of model requests: which invocations are the same one
     Prompt(Box<prompt::Args>),
     /// Keys, pushes and pins of Nix caches

@@ -4,15 +4,19 @@ mod cargo;
 mod cli;
 mod config;
 mod find_missing;
+mod fsck;
+mod gc;
 mod get;
 mod nix;
 mod progress;
 mod prompt;
+mod purge;
 mod put;
 mod remote;
 mod serve;
 mod stat;
 mod token;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -47,6 +51,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config::run(command),
         Command::Token(command) => token::run(command),
         Command::Stat(args) => stat::run(args).await,
+        Command::Gc(args) => gc::run(args).await,
+        Command::Fsck(args) => fsck::run(args).await,
+        Command::Purge(args) => purge::run(args).await,
         Command::Prompt(args) => prompt::run(*args).await,
         Command::Nix(args) => nix::run(args).await,
     }

@@ -22,6 +22,22 @@ impl Progress {
         Self(bar)
     }
 
+    /// A bar of steps, whose number is told later.
+    pub fn of_steps(task: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        let style = ProgressStyle::with_template("{msg} {bar:30} {human_pos} of {human_len} {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(task.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self(bar)
+    }
+
+    /// Shows that so many steps are done.
+    pub fn at(&self, done: u64, total: u64) {
+        self.0.set_length(total.max(done));
+        self.0.set_position(done);
+    }
+
     /// Counts bytes that were moved.
     pub fn add(&self, bytes: u64) {
         self.0.inc(bytes);

@@ -11,7 +11,7 @@ pub struct RemoteArgs {
 
     /// Instance name, where the cache has several
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, value_parser = InstanceName::parse)]
-    instance: InstanceName,
+    pub instance: InstanceName,
 
     /// Function that digests are made with: sha256, blake3, sha1, sha384, sha512, sha256tree, gitsha1
     /// [default: sha256, or what the digest says]
