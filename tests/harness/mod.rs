@@ -1,6 +1,7 @@
 //! What the black-box tests share: a server started from the built program, clients to it, and test data.
 #![allow(dead_code, unused_imports)] // each test program uses its own part of this
 
+pub mod bazel;
 mod client;
 mod data;
 pub mod http;

@@ -1,6 +1,6 @@
 //! The ActionCache service. Spec: reapi §10.
 
-mod completeness;
+pub(crate) mod completeness;
 mod get;
 mod inline;
 mod stored;
@@ -19,8 +19,8 @@ use crate::request_metadata::Requester;
 use crate::wire::{UpdateActionResultRequest, raw};
 use crate::writer;
 
-pub(crate) use get::{find, is_complete};
-pub(crate) use stored::{ActionName, parse_key, provenance};
+pub(crate) use get::{decode, find, is_complete};
+pub(crate) use stored::{ActionName, Found, parse_key, provenance};
 pub(crate) use update::{put, remove};
 
 /// The ActionCache service. Results pass as the bytes they are stored as.

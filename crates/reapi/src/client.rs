@@ -1,9 +1,13 @@
 //! The client half: [`RemoteStore`], a [`BlobStore`] that is any REAPI server.
 
+mod actions;
 mod address;
 mod batch;
 mod capabilities;
 mod chunks;
+mod connect;
+mod guarded;
+mod headers;
 mod outcomes;
 mod post;
 mod presence;
@@ -15,12 +19,14 @@ mod zstd;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cache_types::{ByteRange, Digest, DigestFunction, InstanceName};
 use store::{BlobBody, BlobStore, StoreError};
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::proto::bytestream::byte_stream_client::ByteStreamClient;
@@ -30,14 +36,14 @@ use crate::proto::re::content_addressable_storage_client::ContentAddressableStor
 
 pub use address::{Address, AddressError};
 pub use capabilities::{Capabilities, Version};
+pub use connect::Tls;
+pub use guarded::{Guarded, Link};
+pub use headers::{HeaderError, Headers};
 pub use post::PostError;
 use retry::{Backoff, within};
 
 /// The largest answer that is read; servers keep theirs under 4 MiB, chunk lists and full batches come near.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
-/// Flow-control windows: what may be on its way on one stream, and on the connection.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
 /// How a [`RemoteStore`] speaks to its server.
 #[derive(Clone, Debug)]
@@ -48,6 +54,14 @@ pub struct Settings {
     pub digest_function: Option<DigestFunction>,
     /// Whether blobs travel compressed where the server offers it.
     pub compression: Compression,
+    /// Headers that every call carries, such as the caller's credentials.
+    pub headers: Headers,
+    /// What `grpcs://` trusts and shows.
+    pub tls: Tls,
+    /// How long a connection may take to come about.
+    pub connect_timeout: Duration,
+    /// Connections that calls take turns on; at least one.
+    pub connections: usize,
     /// How long a call may go without an answer or a piece of one.
     pub no_progress: Duration,
     /// How often one call is tried in all; progress in between starts the count anew.
@@ -60,6 +74,10 @@ impl Default for Settings {
             instance: InstanceName::default(),
             digest_function: None,
             compression: Compression::Off,
+            headers: Headers::default(),
+            tls: Tls::default(),
+            connect_timeout: Duration::from_secs(10),
+            connections: 1,
             no_progress: Duration::from_secs(60),
             attempts: 5,
         }
@@ -75,12 +93,16 @@ pub enum Compression {
     ZstdWhenOffered,
 }
 
-/// Another REAPI server as a [`BlobStore`]. Cheap to clone; clones share one connection, which is made anew when lost.
+/// What calls go through.
+type Transport = InterceptedService<Channel, Headers>;
+
+/// Another REAPI server as a [`BlobStore`]. Cheap to clone; clones share the connections, which are made anew when lost.
 ///
 /// What it reads is checked for length only: wrap it in [`store::Verifying`] where the server is not trusted.
 #[derive(Clone)]
 pub struct RemoteStore {
-    channel: Channel,
+    channels: Arc<[Channel]>,
+    turn: Arc<AtomicUsize>,
     settings: Arc<Settings>,
     capabilities: Arc<Capabilities>,
 }
@@ -96,6 +118,9 @@ pub enum ConnectError {
         /// The cause.
         source: tonic::transport::Error,
     },
+    /// The certificates or the key cannot be used.
+    #[error("the settings for TLS cannot be used")]
+    Tls(#[source] tonic::transport::Error),
     /// It answers, but not as a REAPI server does.
     #[error("{address} does not answer GetCapabilities")]
     Capabilities {
@@ -122,18 +147,9 @@ impl RemoteStore {
     /// # Errors
     /// Any [`ConnectError`].
     pub async fn connect(address: &Address, settings: Settings) -> Result<Self, ConnectError> {
-        let unreachable = |source| ConnectError::Unreachable { address: address.clone(), source };
-        let channel = Endpoint::from_shared(address.to_uri())
-            .map_err(unreachable)?
-            .connect_timeout(settings.no_progress.min(Duration::from_secs(10)))
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .connect()
-            .await
-            .map_err(unreachable)?;
-        let mut remote = Self { channel, settings: Arc::new(settings), capabilities: Arc::default() };
+        let channels = connect::channels(address, &settings).await?;
+        let settings = Arc::new(settings);
+        let mut remote = Self { channels, turn: Arc::default(), settings, capabilities: Arc::default() };
         let capabilities = remote
             .ask_capabilities()
             .await
@@ -166,7 +182,7 @@ impl RemoteStore {
     async fn ask_capabilities(&self) -> Result<Capabilities, Status> {
         let answer = self
             .call(|| {
-                let mut client = CapabilitiesClient::new(self.channel.clone());
+                let mut client = CapabilitiesClient::new(self.transport());
                 async move { client.get_capabilities(re::GetCapabilitiesRequest { instance_name: self.instance() }).await }
             })
             .await?;
@@ -193,12 +209,20 @@ impl RemoteStore {
         self.settings.instance.to_string()
     }
 
-    fn cas(&self) -> ContentAddressableStorageClient<Channel> {
-        ContentAddressableStorageClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    /// The next connection in turn.
+    fn transport(&self) -> Transport {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.channels.len();
+        let channel =
+            self.channels.get(turn).unwrap_or_else(|| self.channels.first().expect("one connection at least"));
+        InterceptedService::new(channel.clone(), self.settings.headers.clone())
     }
 
-    fn byte_stream(&self) -> ByteStreamClient<Channel> {
-        ByteStreamClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    fn cas(&self) -> ContentAddressableStorageClient<Transport> {
+        ContentAddressableStorageClient::new(self.transport()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    fn byte_stream(&self) -> ByteStreamClient<Transport> {
+        ByteStreamClient::new(self.transport()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// Whether a stream of a blob goes compressed.

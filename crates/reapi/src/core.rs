@@ -6,7 +6,7 @@ use store::{BlobStore, RecordStore, StoreError};
 use tonic::Status;
 
 use crate::observer::Observer;
-use crate::{Settings, status};
+use crate::{Settings, Upstream, status};
 
 /// What all services share.
 pub(crate) struct Core {
@@ -14,16 +14,34 @@ pub(crate) struct Core {
     pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) settings: Settings,
     pub(crate) observer: Arc<Observer>,
+    /// The far server, which `blobs` has behind it then.
+    pub(crate) upstream: Option<Arc<Upstream>>,
 }
 
 impl Core {
     pub(crate) fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
-        Self { blobs, records, settings, observer: Arc::default() }
+        Self { blobs, records, settings, observer: Arc::default(), upstream: None }
+    }
+
+    /// The store of this server alone: whether an upload has bytes to bring is not for a far server to say.
+    pub(crate) fn near(&self) -> &Arc<dyn BlobStore> {
+        self.upstream.as_ref().map_or(&self.blobs, |upstream| upstream.near_blobs())
     }
 
     /// Whether the blob is here; keeps it for the lease time if so.
     pub(crate) async fn has(&self, digest: &Digest) -> Result<bool, Status> {
-        Ok(self.blobs.find_missing(&[*digest]).await.map_err(status::from_store)?.is_empty())
+        Ok(self.missing(&[*digest]).await.map_err(status::from_store)?.is_empty())
+    }
+
+    /// Which of the blobs cannot be read now. A far server that does not say whether it has a blob counts as one that
+    /// lacks it, so this is no answer to who asks what to upload.
+    pub(crate) async fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        match self.blobs.find_missing(digests).await {
+            Err(StoreError::Unavailable { .. } | StoreError::LeftOut { .. }) if self.upstream.is_some() => {
+                self.near().find_missing(digests).await
+            }
+            answer => answer,
+        }
     }
 
     /// A whole blob of at most `limit_bytes` in memory; `None` when it is not here, larger, or damaged.

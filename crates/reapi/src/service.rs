@@ -12,7 +12,6 @@ use tonic_reflection::server::Builder as Reflection;
 use tower::util::MapResponseLayer;
 use tracing::Span;
 
-use crate::Settings;
 use crate::access::Gate;
 use crate::action_cache::ActionCache;
 use crate::bytestream::ByteStream;
@@ -30,6 +29,7 @@ use crate::proto::re::capabilities_server::CapabilitiesServer;
 use crate::request_metadata::RequestSpans;
 use crate::wire::raw::action_cache_server::ActionCacheServer;
 use crate::wire::raw::content_addressable_storage_server::ContentAddressableStorageServer;
+use crate::{Settings, Upstream};
 
 /// The services of a cache over one store: capabilities, CAS, ByteStream, action cache, health and reflection.
 ///
@@ -53,6 +53,12 @@ impl Service {
             spans: RequestSpans::default(),
             health: Arc::new(watch::Sender::new(ServingStatus::Serving)),
         }
+    }
+
+    /// The services over a store and the far server behind it.
+    pub fn with_upstream(upstream: Arc<Upstream>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
+        let core = Core { upstream: Some(upstream.clone()), ..Core::new(upstream.blobs(), records, settings) };
+        Self { core: Arc::new(core), http: None, health: Arc::new(watch::Sender::new(ServingStatus::Serving)) }
     }
 
     /// Offers the HTTP caches too, on the same listeners, which have to accept HTTP/1.1 then.

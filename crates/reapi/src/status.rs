@@ -93,6 +93,8 @@ pub(crate) fn from_store(error: StoreError) -> Status {
             tracing::warn!(error = %error, cause = %source, "a level is unavailable");
             retriable(Code::Unavailable, error.to_string())
         }
+        // Whoever left it out has logged that once.
+        StoreError::LeftOut { .. } => retriable(Code::Unavailable, error.to_string()),
         StoreError::Internal { source, .. } => {
             tracing::error!(error = %error, cause = %source, "a level failed");
             Status::internal(error.to_string())

@@ -1,9 +1,9 @@
 use std::marker::PhantomData;
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{Codec, EncodeBuf, Encoder};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::ProstCodec;
 
 use crate::proto::re;
@@ -98,5 +98,41 @@ impl Encoder for RawEncoder {
         dst.reserve(item.len());
         dst.put(item);
         Ok(())
+    }
+}
+
+/// Sends requests as protobuf and takes answers as the bytes they are: the client's side of [`RawCodec`].
+pub struct EncodedCodec<E>(PhantomData<E>);
+
+impl<E> Default for EncodedCodec<E> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<E: Message + Send + 'static> Codec for EncodedCodec<E> {
+    type Encode = E;
+    type Decode = Bytes;
+    type Encoder = <ProstCodec<E, ()> as Codec>::Encoder;
+    type Decoder = EncodedDecoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<E, ()>::default().encoder()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        EncodedDecoder
+    }
+}
+
+/// Takes a message without parsing it.
+pub struct EncodedDecoder;
+
+impl Decoder for EncodedDecoder {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(src.copy_to_bytes(src.remaining())))
     }
 }

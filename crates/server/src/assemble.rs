@@ -3,10 +3,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use backends::Embedded;
 use nix_cache::NixCaches;
+use reapi::{Upstream, UpstreamSettings};
 use store::{Metered, StoreMeters};
 
 use crate::nix::touch_every;
-use crate::{Config, Durability};
+use crate::{Config, Durability, upstream};
 
 /// The store and the services over it.
 pub(crate) struct Assembly {
@@ -15,9 +16,10 @@ pub(crate) struct Assembly {
     /// What is counted of the store.
     pub(crate) meters: Arc<StoreMeters>,
     pub(crate) nix: NixCaches,
+    pub(crate) upstream: Option<Arc<Upstream>>,
 }
 
-/// Opens the store and puts the services over it. The only place that picks backends.
+/// Opens the store and puts the services over it. The only place that picks backends. Runs under a tokio runtime.
 pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     std::fs::create_dir_all(&config.data).with_context(|| {
         format!("cannot make the data folder {}; choose another with --data", config.data.display())
@@ -45,12 +47,20 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     };
     let meters = Arc::new(StoreMeters::default());
     let metered = Arc::new(Metered::new(Embedded::clone(&store), meters.clone()));
-    let service = reapi::Service::new(metered.clone(), metered.clone(), settings).with_http(metered.clone());
+    let upstream = config.upstream.clone().map(|upstream| {
+        let upstream = UpstreamSettings { unsent: upstream::unsent(&config.data), ..upstream };
+        Upstream::start(upstream, metered.clone(), metered.clone())
+    });
+    let service = match &upstream {
+        Some(upstream) => reapi::Service::with_upstream(upstream.clone(), metered.clone(), settings),
+        None => reapi::Service::new(metered.clone(), metered.clone(), settings),
+    };
+    let service = service.with_http(metered.clone());
     let engine = store.clone();
     service.observer().ask_whether_evicted(move |key| engine.was_evicted(key));
     let nix = nix_caches(config, &metered)?;
     let service = service.with_pages(nix.router());
-    Ok(Assembly { store, service, meters, nix })
+    Ok(Assembly { store, service, meters, nix, upstream })
 }
 
 fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result<NixCaches> {

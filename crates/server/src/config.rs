@@ -11,10 +11,11 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 pub use self::fault::{ConfigError, Fault};
+pub(crate) use self::raw::time;
 pub use self::raw::{RawAuth, RawConfig, RawIssuer, RawLimits, RawRights, RawRule, RawTls};
 use crate::identity::AuthSettings;
 use crate::tls::TlsSettings;
-use crate::{Endpoint, NixCache, TransportLimits};
+use crate::{Endpoint, NixCache, RawUpstream, TransportLimits, upstream};
 
 /// The log that is written when nothing is said.
 pub const DEFAULT_LOG: &str = "info";
@@ -85,6 +86,8 @@ pub struct Config {
     pub tls: Option<TlsSettings>,
     /// Who may do what.
     pub auth: AuthSettings,
+    /// The far server, if there is one.
+    pub upstream: Option<reapi::UpstreamSettings>,
 }
 
 impl Config {
@@ -114,6 +117,7 @@ impl Config {
             faults.push(Fault::new("log", error));
         }
         let lease = raw.lease.unwrap_or(DEFAULT_LEASE);
+        let upstream = check_upstream(&raw.upstream, &listen, &mut faults);
         match (data, max_size_bytes, faults.is_empty()) {
             (Some(data), Some(max_size_bytes), true) => Ok(Self {
                 listen,
@@ -133,6 +137,7 @@ impl Config {
                 max_uploads_bytes: raw.limits.uploads.map_or(max_size_bytes / UPLOADS_SHARE, |size| size.as_u64()),
                 tls,
                 auth,
+                upstream,
             }),
             _ => Err(ConfigError { faults }),
         }
@@ -285,6 +290,13 @@ fn check_size(raw: Option<ByteSize>, data: Option<&Path>, faults: &mut Vec<Fault
             None
         }
     }
+}
+
+fn check_upstream(raw: &RawUpstream, listen: &[Endpoint], faults: &mut Vec<Fault>) -> Option<reapi::UpstreamSettings> {
+    let mut lines = Vec::new();
+    let checked = upstream::check(raw, listen, &mut lines);
+    faults.extend(lines.into_iter().map(|line| Fault::new("upstream", line)));
+    checked
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod status_page;
 mod tls;
 mod transport;
 pub mod upkeep;
+mod upstream;
 
 pub use config::{
     Config, ConfigError, DEFAULT_DISK_SHARE, DEFAULT_EVICT_FLOOR, DEFAULT_LEASE, DEFAULT_LOG, Durability, Fault,
@@ -31,3 +32,4 @@ pub use run::run;
 pub use spans::{SpanExport, Spans};
 pub use tls::TlsSettings;
 pub use transport::{Peer, PeerAddress, TransportLimits};
+pub use upstream::RawUpstream;

@@ -1,5 +1,6 @@
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use bytesize::ByteSize;
@@ -28,7 +29,8 @@ use crate::{Config, Endpoint};
 pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     config.check_files()?;
     let opened = config.clone();
-    let Assembly { store, service, meters, nix } = tokio::task::spawn_blocking(move || assemble(&opened)).await??;
+    let Assembly { store, service, meters, nix, upstream } =
+        tokio::task::spawn_blocking(move || assemble(&opened)).await??;
     let bound = config.listen.iter().map(Bound::bind).collect::<anyhow::Result<Vec<Bound>>>()?;
     // Before anyone is told that this server listens: from then on it may be told to end.
     let mut end = EndSignals::listen()?;
@@ -67,6 +69,7 @@ pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     tracing::info!(signal = name, connections = transport.open_connections(), "draining");
     service.drain();
     drain.begin(transport.open_connections(), config.drain);
+    let deadline = Instant::now() + config.drain;
     tokio::select! {
         () = all_ended(&mut listeners) => {}
         () = tokio::time::sleep(config.drain) => tracing::warn!(after = ?config.drain, "calls still in flight were cut"),
@@ -76,6 +79,9 @@ pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     keeping.abort();
     pins.abort();
     reloading.abort();
+    if let Some(upstream) = upstream {
+        upstream.drain(deadline.saturating_duration_since(Instant::now())).await;
+    }
     tokio::task::spawn_blocking(move || store.close()).await?;
     tracing::info!("stopped");
     Ok(())

@@ -46,6 +46,12 @@ pub enum StoreError {
         /// The cause.
         source: Source,
     },
+    /// The level is known to be away and was not asked: whoever can do without it goes on at once.
+    #[error("{level} is left out until it answers again")]
+    LeftOut {
+        /// Which store.
+        level: &'static str,
+    },
     /// The level failed in a way that asking again does not mend.
     #[error("{level} failed")]
     Internal {

@@ -3,6 +3,7 @@
 mod blob_store;
 mod body;
 mod chunker;
+mod coalescing;
 mod error;
 mod histogram;
 mod memory;
@@ -10,6 +11,7 @@ mod metered;
 mod provenance;
 mod record_store;
 mod size_lookup;
+mod two_level;
 mod verifying;
 
 #[cfg(feature = "testkit")]
@@ -20,6 +22,7 @@ mod faulty;
 pub use blob_store::BlobStore;
 pub use body::BlobBody;
 pub use chunker::{AVG_CHUNK_BYTES, Chunker, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
+pub use coalescing::Coalescing;
 pub use error::{BodyError, StoreError};
 #[cfg(feature = "testkit")]
 pub use faulty::{Fault, Faulty};
@@ -29,4 +32,5 @@ pub use metered::{Metered, StoreCall, StoreMeters};
 pub use provenance::Provenance;
 pub use record_store::{RecordKey, RecordKind, RecordStore};
 pub use size_lookup::SizeLookup;
+pub use two_level::{FarWrites, QueueForFar, TwoLevel};
 pub use verifying::Verifying;

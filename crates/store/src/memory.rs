@@ -59,7 +59,7 @@ impl MemoryStore {
 }
 
 /// Checks size and hash of bytes in memory.
-fn verify(digest: &Digest, data: &[u8]) -> Result<(), StoreError> {
+pub(crate) fn verify(digest: &Digest, data: &[u8]) -> Result<(), StoreError> {
     let mut hasher = Hasher::new(digest.function(), digest.size_bytes());
     hasher.update(data);
     let found = hasher.finish();

@@ -56,7 +56,8 @@ struct Hashed {
     held: Option<Bytes>,
 }
 
-fn hashed(digest: Digest, body: BlobBody) -> BlobBody {
+/// The body, its last piece held back until the hash is known.
+pub(crate) fn hashed(digest: Digest, body: BlobBody) -> BlobBody {
     let hasher = Some(Hasher::new(digest.function(), digest.size_bytes()));
     let state = Hashed { digest, body, hasher, held: None };
     BlobBody::from_stream(futures::stream::try_unfold(state, |mut state| async move {

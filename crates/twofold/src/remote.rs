@@ -1,11 +1,15 @@
+mod credentials;
+
 use anyhow::Context;
 use cache_types::{Digest, DigestError, DigestFunction, InstanceName};
 use reapi::client::{Address, Compression, ConnectError, RemoteStore, Settings};
 
+use self::credentials::Credentials;
+
 /// Which cache a command talks to, and how.
 #[derive(clap::Args, Clone)]
 pub struct RemoteArgs {
-    /// The cache: grpc://HOST:PORT or unix:PATH
+    /// The cache: grpc://HOST:PORT, grpcs://HOST for TLS, or unix:PATH
     #[arg(long, value_name = "ADDRESS", default_value = "grpc://127.0.0.1:8980")]
     pub remote: Address,
 
@@ -17,6 +21,9 @@ pub struct RemoteArgs {
     /// [default: sha256, or what the digest says]
     #[arg(long, value_name = "FUNCTION", value_parser = parse_function)]
     digest_function: Option<DigestFunction>,
+
+    #[command(flatten)]
+    credentials: Credentials,
 
     /// Compress blobs on the way, where the cache offers zstd
     #[arg(long)]
@@ -52,16 +59,23 @@ impl RemoteArgs {
             instance: self.instance.clone(),
             digest_function: self.digest_function,
             compression,
+            headers: self.credentials.headers()?,
+            tls: self.credentials.tls()?,
             ..Settings::default()
         };
         let connected = RemoteStore::connect(&self.remote, settings).await;
         connected.map_err(|error| {
             let advice = match &error {
+                ConnectError::Tls(_) => "look at the PEM files of --tls-ca, --tls-cert and --tls-key",
+                ConnectError::Unreachable { .. } if matches!(self.remote, Address::Tls { .. }) => {
+                    "no cache answers there over TLS, or its certificate is for another name or from an authority that \
+                     --tls-ca does not name"
+                }
                 ConnectError::Unreachable { .. } => {
                     "no cache answers there: start one with `twofold serve`, or name another with --remote"
                 }
                 ConnectError::Capabilities { .. } => {
-                    "what answers there is no remote cache for builds, or it refuses this caller or --instance"
+                    "what answers there is no remote cache for builds, or it refuses this caller (--token-file, --header) or --instance"
                 }
                 ConnectError::DigestFunction { .. } => "choose another --digest-function",
             };

@@ -1,3 +1,5 @@
+mod upstream;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +15,8 @@ Examples:
       on a free port and a Unix socket; the lines `listening on …` on standard output say where
   twofold serve --listen 0.0.0.0:8980 --tls-cert cert.pem --tls-key key.pem --tokens-file tokens --anonymous-role read
       for a network: everyone may read, and the holders of tokens may do what the file says (twofold token new)
+  twofold serve --upstream grpcs://cache.example --upstream-token-file /run/secrets/cache
+      in front of another cache: what it has is fetched once and kept here, what is written here goes there too
 
 Then: bazel build --remote_cache=grpc://127.0.0.1:8980 //...";
 
@@ -62,6 +66,9 @@ pub struct Args {
     /// priority=N, store-dir=DIR, key=FILE, sign=never|always|only-if-unsigned, transfer=zstd|plain, upstream=URL#KEY
     #[arg(long, value_name = "NAME[,SETTING]...")]
     nix_cache: Vec<String>,
+
+    #[command(flatten)]
+    upstream: upstream::Args,
 
     /// What to log on standard error: a level, or one for each part, such as info,reapi=debug [default: info]
     #[arg(long, value_name = "FILTER", env = "TWOFOLD_LOG")]
@@ -146,6 +153,7 @@ impl Args {
             drain: self.drain,
             idle_exit: self.idle_exit,
             nix_caches: self.nix_cache.clone(),
+            upstream: self.upstream.clone().into_raw(),
             log: self.log.clone(),
             limits: RawLimits::default(),
             tls: RawTls { cert: access.tls_cert, key: access.tls_key, client_ca: access.tls_client_ca },

@@ -17,7 +17,7 @@ const MAX_BLOBS: usize = 2_000_000;
 
 /// Whether all that an action result stands for is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Completeness {
+pub(crate) enum Completeness {
     /// All of it.
     Complete,
     /// Not all of it, or more than is looked at.
@@ -28,7 +28,19 @@ pub(super) enum Completeness {
 
 /// Looks at all that a result stands for, in one question to the store, so that what is here lives longer. Spec: R-125 to
 ///
-pub(super) async fn check(core: &Core, named: Named, function: DigestFunction) -> Result<Completeness, Status> {
+pub(crate) async fn check(core: &Core, named: Named, function: DigestFunction) -> Result<Completeness, Status> {
+    let (blobs, worst) = gather(core, named, function).await?;
+    let missing = core.missing(&blobs).await.map_err(status::from_store)?;
+    let presence = if missing.is_empty() { Completeness::Complete } else { Completeness::Incomplete };
+    Ok(presence.max(worst))
+}
+
+/// All that a result stands for, as far as the trees that it names are here; how whole that is, presence aside.
+pub(crate) async fn gather(
+    core: &Core,
+    named: Named,
+    function: DigestFunction,
+) -> Result<(Vec<Digest>, Completeness), Status> {
     let mut gathering = Gathering { blobs: HashSet::new(), worst: Completeness::Complete };
     gathering.blobs.extend(named.blobs);
     for tree in named.trees.into_iter().collect::<HashSet<_>>() {
@@ -38,10 +50,7 @@ pub(super) async fn check(core: &Core, named: Named, function: DigestFunction) -
     for root in named.directories.into_iter().collect::<HashSet<_>>() {
         gathering.directories(core, root).await?;
     }
-    let blobs: Vec<Digest> = gathering.blobs.into_iter().collect();
-    let missing = core.blobs.find_missing(&blobs).await.map_err(status::from_store)?;
-    let presence = if missing.is_empty() { Completeness::Complete } else { Completeness::Incomplete };
-    Ok(presence.max(gathering.worst))
+    Ok((gathering.blobs.into_iter().collect(), gathering.worst))
 }
 
 struct Gathering {

@@ -33,8 +33,15 @@ pub(super) async fn get(
 }
 
 /// The result under a name, decoded and as it is stored, when all that it stands for is here, or why it cannot be given;
-/// what is malformed is dropped.
+/// what is malformed is dropped. A far server is asked when none is near.
 pub(crate) async fn find(core: &Core, name: &ActionName) -> Result<Result<(re::ActionResult, Bytes), Miss>, Status> {
+    match (find_near(core, name).await?, &core.upstream) {
+        (Err(miss), Some(upstream)) => Ok(upstream.fetch(core, name).await?.ok_or(miss)),
+        (found, _) => Ok(found),
+    }
+}
+
+async fn find_near(core: &Core, name: &ActionName) -> Result<Result<(re::ActionResult, Bytes), Miss>, Status> {
     let key = name.key();
     let Some(record) = core.records.get(&key).await.map_err(status::from_store)? else {
         return Ok(Err(core.observer.absence(&key)));
@@ -66,7 +73,8 @@ pub(crate) async fn is_complete(core: &Core, name: &ActionName, encoded: &Bytes)
     Ok(completeness::check(core, named, function).await? == Completeness::Complete)
 }
 
-fn decode(encoded: Bytes, function: DigestFunction) -> Option<(Named, re::ActionResult, Bytes)> {
+/// An encoded result, when it is one; with what it names.
+pub(crate) fn decode(encoded: Bytes, function: DigestFunction) -> Option<(Named, re::ActionResult, Bytes)> {
     let result = re::ActionResult::decode(encoded.clone()).ok()?;
     let named = validate::check(&result, &mut DigestReader::of(function)).ok()?;
     Some((named, result, encoded))

@@ -22,7 +22,7 @@ impl ActionName {
     }
 
     /// Function and hash of the action, then the instance; the size is in the record. Spec: R-017.
-    pub(super) fn key(&self) -> RecordKey {
+    pub(crate) fn key(&self) -> RecordKey {
         // The function's number tells the length of the hash, so no two keys are written alike.
         let mut key = BytesMut::new();
         key.put_u8(self.hash.function().number());
@@ -43,7 +43,7 @@ impl ActionName {
 
     /// The encoded result in a record, as far as it is this action's. The size is part of a digest's truth wherever both
     /// sides know it. Spec: R-002.
-    pub(super) fn result(&self, record: Bytes) -> Found {
+    pub(crate) fn result(&self, record: Bytes) -> Found {
         match StoredResult::parse(record) {
             None => Found::Malformed,
             Some(StoredResult { size_bytes: UNKNOWN, encoded, .. }) => Found::Result(encoded),
@@ -93,7 +93,7 @@ pub(crate) fn provenance(record: &Bytes) -> Option<Provenance> {
 
 /// What a record holds for the action that is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     Result(Bytes),
     /// The hash with another size.
     OtherAction,

@@ -52,6 +52,9 @@ pub(crate) async fn put(core: &Core, name: &ActionName, sent: Bytes, writer: &st
     let named = validate::check(&result, &mut reader).map_err(|error| status::bad_action_result(&error))?;
     completeness::check(core, named, function).await?;
     core.records.put(name.key(), name.record(&stored, &Provenance::now(writer))).await.map_err(status::from_store)?;
+    if let Some(upstream) = &core.upstream {
+        upstream.pass_on(name).await.map_err(status::from_store)?;
+    }
     Ok(stored)
 }
 

@@ -30,11 +30,11 @@ pub(super) async fn write(
     }
     // One message that holds the whole blob is no dearer to store than to ask for, and storing it verifies it.
     let at_once = first.finish_write && resource.blob.compressor == Compressor::Identity;
-    if !at_once && core.has(&digest).await? {
+    if !at_once && is_near(core, &digest).await? {
         drain(first, messages, &digest).await;
         return Ok(early(&resource));
     }
-    let upload = Upload::new(core.blobs.clone(), (first, messages), digest, resource.blob.compressor)?;
+    let upload = Upload::new(core.near().clone(), (first, messages), digest, resource.blob.compressor)?;
     let outcome = upload.outcome();
     match store(core, digest, upload).await {
         Ok(()) if outcome.is_complete() => Ok(committed(core.settings.committed_size, &resource, &outcome)),
@@ -42,6 +42,10 @@ pub(super) async fn write(
         Err(_) if outcome.is_early() => Ok(early(&resource)),
         Err(error) => Err(outcome.refusal().unwrap_or_else(|| status::from_store(error))),
     }
+}
+
+async fn is_near(core: &Core, digest: &Digest) -> Result<bool, Status> {
+    Ok(core.near().find_missing(&[*digest]).await.map_err(status::from_store)?.is_empty())
 }
 
 async fn store(core: &Core, digest: Digest, upload: Upload) -> Result<(), StoreError> {

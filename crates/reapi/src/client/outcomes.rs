@@ -128,8 +128,8 @@ impl RemoteStore {
         Ok((Bytes::new(), Some(wire(&digest))))
     }
 
-    fn action_cache(&self) -> ActionCacheClient<tonic::transport::Channel> {
-        ActionCacheClient::new(self.channel.clone()).max_decoding_message_size(super::MAX_ANSWER_BYTES)
+    fn action_cache(&self) -> ActionCacheClient<super::Transport> {
+        ActionCacheClient::new(self.transport()).max_decoding_message_size(super::MAX_ANSWER_BYTES)
     }
 }
 

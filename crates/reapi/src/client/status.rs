@@ -3,7 +3,7 @@ use store::StoreError;
 use tonic::{Code, Status};
 
 /// The name of this level in errors.
-const LEVEL: &str = "the remote cache";
+pub(super) const LEVEL: &str = "the remote cache";
 
 /// The one table from a server's status to a store's error; NOT_FOUND is a miss and handled before.
 pub(super) fn store_error(status: Status, digest: Option<&Digest>) -> StoreError {

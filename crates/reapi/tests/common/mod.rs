@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Extension;
+use cache_types::Caller;
 use reapi::client::{Address, RemoteStore, Settings};
 use store::MemoryStore;
 use tonic::service::Routes;
@@ -18,11 +20,16 @@ pub async fn serve(routes: Routes) -> Address {
     Address::Tcp { host: "127.0.0.1".to_owned(), port }
 }
 
+/// The services for callers who may do everything.
+pub fn open_to_all(service: &reapi::Service) -> Routes {
+    service.routes().into_axum_router().layer(Extension(Caller::local())).into()
+}
+
 /// The services over a new memory store.
 pub async fn serve_memory() -> (Arc<MemoryStore>, Address) {
     let memory = Arc::new(MemoryStore::default());
     let service = reapi::Service::new(memory.clone(), memory.clone(), reapi::Settings::default());
-    (memory, serve(service.routes()).await)
+    (memory, serve(open_to_all(&service)).await)
 }
 
 /// A client to a server over a new memory store.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use super::{ConfigError, Durability, Fault};
+use crate::RawUpstream;
 
 /// Settings as a person gives them, in a file or by flags; `None` where nothing was said.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -39,6 +40,8 @@ pub struct RawConfig {
     pub nix_caches: Vec<String>,
     /// What to log.
     pub log: Option<String>,
+    /// The far server.
+    pub upstream: RawUpstream,
     /// What peers may use.
     pub limits: RawLimits,
     /// Certificates.
@@ -145,7 +148,7 @@ pub struct RawRule {
 }
 
 /// A size as people write it, or a number of bytes.
-fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ByteSize>, D::Error> {
+pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ByteSize>, D::Error> {
     match Value::deserialize(from)? {
         Value::Integer(bytes) => {
             let bytes = u64::try_from(bytes).map_err(|_| serde::de::Error::custom("a size is not negative"))?;
@@ -160,7 +163,7 @@ fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ByteSize>, D::Error
 }
 
 /// A time as people write it.
-fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     let time = humantime::parse_duration(&text);
     time.map(Some).map_err(|_| serde::de::Error::custom(format!("{text:?} is no time such as 30s or 3h")))
@@ -209,6 +212,7 @@ impl RawConfig {
             nix_caches: list(self.nix_caches, file.nix_caches),
             idle_exit: self.idle_exit.or(file.idle_exit),
             log: self.log.or(file.log),
+            upstream: self.upstream.over(file.upstream),
             limits: file.limits,
             tls: RawTls {
                 cert: self.tls.cert.or(file.tls.cert),
@@ -237,7 +241,7 @@ fn faults_by_key(table: Table) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (key, value) in table {
         match value {
-            Value::Table(section) if matches!(key.as_str(), "limits" | "tls" | "auth") => {
+            Value::Table(section) if matches!(key.as_str(), "upstream" | "limits" | "tls" | "auth") => {
                 for (inner, value) in section {
                     let alone = Table::from_iter([(inner.clone(), value)]);
                     check_alone(

@@ -1,4 +1,5 @@
 use bytesize::ByteSize;
+use reapi::{UpstreamSettings, UpstreamWrite};
 use toml::{Table, Value};
 
 use super::{Config, Durability};
@@ -22,6 +23,9 @@ impl Config {
             put("idle_exit", time(idle));
         }
         put("log", self.log.as_str().into());
+        if let Some(upstream) = &self.upstream {
+            put("upstream", self::upstream(upstream).into());
+        }
         put("limits", self.limits().into());
         if let Some(tls) = &self.tls {
             let mut section = Table::new();
@@ -48,6 +52,24 @@ impl Config {
             ("uploads".to_owned(), size(self.max_uploads_bytes)),
         ])
     }
+}
+
+/// Headers and tokens are left out.
+fn upstream(upstream: &UpstreamSettings) -> Table {
+    let write = match upstream.write {
+        UpstreamWrite::Async => "async",
+        UpstreamWrite::Sync => "sync",
+        UpstreamWrite::Off => "off",
+    };
+    Table::from_iter([
+        ("address".to_owned(), upstream.address.to_string().into()),
+        ("write".to_owned(), write.into()),
+        ("instance".to_owned(), upstream.client.instance.to_string().into()),
+        ("connect_timeout".to_owned(), time(upstream.client.connect_timeout)),
+        ("timeout".to_owned(), time(upstream.client.no_progress)),
+        ("remember".to_owned(), time(upstream.remember)),
+        ("queue".to_owned(), integer(upstream.queue as u64)),
+    ])
 }
 
 fn auth(auth: &AuthSettings) -> Table {
