@@ -23,10 +23,16 @@ pub(crate) fn compose(invocation: &Invocation, options: &Options) -> PromptKey {
         hash_json("gen", &generation),
         hash("seed", [invocation.seed.canonical().as_slice(), &invocation.slot.to_le_bytes()]),
     ]);
+    let [ns, profile, api, model, tools_digest, system_digest, ..] = &components.0;
+    let root = hash("root", [ns, profile, api, model, tools_digest, system_digest].map(raw));
+    let first_turn = invocation.first_turn_end();
+    let said = chain(hash("messages", []), &invocation.links);
     PromptKey {
         components,
-        chain: chain(&components, &invocation.links),
-        first_turn: invocation.first_turn_end(),
+        chain: chain(root, &invocation.links),
+        first_turn,
+        messages: said.last().copied().unwrap_or(root),
+        opening: first_turn.and_then(|end| said.get(end).copied()),
         model: invocation.model.clone(),
         slot: invocation.slot,
         tools,
@@ -91,9 +97,8 @@ fn tools_component(invocation: &Invocation, tools: &[ToolDigest]) -> (KeyDigest,
     (component, all)
 }
 
-fn chain(components: &Components, links: &[Link]) -> Vec<KeyDigest> {
-    let [ns, profile, api, model, tools, system, ..] = &components.0;
-    let mut at = hash("root", [ns, profile, api, model, tools, system].map(raw));
+fn chain(root: KeyDigest, links: &[Link]) -> Vec<KeyDigest> {
+    let mut at = root;
     let mut chain = Vec::with_capacity(links.len() + 1);
     chain.push(at);
     for link in links {

@@ -44,3 +44,23 @@ pub fn key_of_json(request: Json, options: &Options) -> Result<PromptKey, Uncach
     rules::apply(&mut invocation, options)?;
     Ok(compose::compose(&invocation, options))
 }
+
+/// The keys that the request would have with one more opt-in rule each, and whether the rule changes something in it.
+///
+/// # Errors
+/// As [`key`].
+pub fn alternates(request: &[u8], options: &Options) -> Result<Vec<(Rule, PromptKeyId, bool)>, Uncacheable> {
+    let mut plain = adapter::read(json::parse(request)?, options)?;
+    rules::apply(&mut plain, options)?;
+    let mut found = Vec::new();
+    for rule in Rule::ALL.into_iter().filter(|rule| !options.profile.rules().contains(rule)) {
+        let options = Options { profile: options.profile.clone().with(rule), ..options.clone() };
+        let mut changed = plain.clone();
+        // A rule that does not fit the request is no alternative.
+        if rules::apply_one(rule, &mut changed, &options).is_ok() {
+            let changes = changed != plain;
+            found.push((rule, compose::compose(&changed, &options).id(), changes));
+        }
+    }
+    Ok(found)
+}

@@ -109,6 +109,10 @@ pub struct PromptKey {
     pub chain: Vec<KeyDigest>,
     /// The link at the end of the first user turn, by its place in `chain`; `None` when there is no user turn.
     pub first_turn: Option<usize>,
+    /// The messages alone, whatever the other components are: finds the entry that a key drifted from.
+    pub messages: KeyDigest,
+    /// The messages up to the end of the first user turn alone.
+    pub opening: Option<KeyDigest>,
     /// The resolved model snapshot.
     pub model: String,
     /// The sample slot.

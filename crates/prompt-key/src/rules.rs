@@ -93,17 +93,20 @@ pub enum RuleError {
 
 /// Applies the rules of the profile.
 pub(crate) fn apply(invocation: &mut Invocation, options: &Options) -> Result<(), Uncacheable> {
-    for rule in options.profile.rules() {
-        match rule {
-            Rule::DropDeferredTools => tools::drop_deferred(invocation),
-            Rule::DropSignatures => tools::drop_signatures(invocation),
-            Rule::ExplicitDefaults => defaults::drop(invocation, options.api),
-            Rule::MaskDate => texts::mask(invocation, *rule, texts::date)?,
-            Rule::MaskEnv => texts::mask(invocation, *rule, texts::env)?,
-            Rule::MaskGit => texts::mask(invocation, *rule, texts::git)?,
-            Rule::MaskPaths => options.masks.apply(invocation)?,
-            Rule::NormaliseText => texts::normalise(invocation),
-        }
+    options.profile.rules().iter().try_for_each(|rule| apply_one(*rule, invocation, options))
+}
+
+/// Applies one rule.
+pub(crate) fn apply_one(rule: Rule, invocation: &mut Invocation, options: &Options) -> Result<(), Uncacheable> {
+    match rule {
+        Rule::DropDeferredTools => tools::drop_deferred(invocation),
+        Rule::DropSignatures => tools::drop_signatures(invocation),
+        Rule::ExplicitDefaults => defaults::drop(invocation, options.api),
+        Rule::MaskDate => texts::mask(invocation, rule, texts::date)?,
+        Rule::MaskEnv => texts::mask(invocation, rule, texts::env)?,
+        Rule::MaskGit => texts::mask(invocation, rule, texts::git)?,
+        Rule::MaskPaths => options.masks.apply(invocation)?,
+        Rule::NormaliseText => texts::normalise(invocation),
     }
     Ok(())
 }
