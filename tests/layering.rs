@@ -15,15 +15,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("reapi", &["cache-types", "store"]),
     ("cargo-cache", &["cache-types", "store", "reapi"]),
     ("nix-cache", &["cache-types", "store"]),
-    ("server", &["cache-types", "store", "backends", "nix-cache", "reapi"]),
-    ("twofold", &["cache-types", "prompt-key", "store", "nix-cache", "reapi", "server", "cargo-cache"]),
-    ("benches", &["cache-types", "store", "reapi"]),
+    ("prompt-cache", &["cache-types", "prompt-key", "store"]),
+    ("server", &["cache-types", "store", "backends", "nix-cache", "prompt-cache", "reapi"]),
+    ("twofold", &["cache-types", "prompt-cache", "prompt-key", "store", "nix-cache", "reapi", "server", "cargo-cache"]),
+    ("benches", &["cache-types", "prompt-cache", "prompt-key", "store", "reapi"]),
 ];
 
 /// Library → the only crates that may name it.
 const FENCED: &[(&str, &[&str])] = &[
     ("rocksdb", &["backends"]),
-    ("prost", &["reapi", "benches"]),
+    ("prost", &["prompt-cache", "reapi", "benches"]),
     ("prost-types", &["reapi", "benches"]),
     ("prost-reflect", &["reapi"]),
     ("fastcdc", &["store"]),

@@ -7,6 +7,7 @@ mod call;
 mod data;
 mod floor;
 mod load;
+mod prompts;
 mod report;
 mod run;
 mod target;
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Serve the floor on a free port until standard input ends
     Floor,
+    /// Lookups of the prompt cache beside FindMissingBlobs of the same size, on one server
+    Prompts(prompts::Options),
 }
 
 /// What is measured, and how long.
@@ -90,6 +93,7 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Floor) => floor::serve().await,
+        Some(Command::Prompts(options)) => prompts::run(&options).await,
         None => run::run(cli.options.shortened()).await,
     }
 }

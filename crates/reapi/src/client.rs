@@ -142,6 +142,11 @@ pub enum ConnectError {
 }
 
 impl RemoteStore {
+    /// The connection itself, for other services of the same server.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Connects and reads the server's capabilities once.
     ///
     /// # Errors

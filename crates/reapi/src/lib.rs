@@ -32,6 +32,6 @@ mod writer;
 pub mod zstd_stream;
 
 pub use origin::Origin;
-pub use service::Service;
+pub use service::{Others, Service};
 pub use settings::{CommittedSize, InstanceRule, Settings};
 pub use upstream::{Upstream, UpstreamSettings, UpstreamStats, UpstreamWrite};

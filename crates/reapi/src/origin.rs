@@ -16,7 +16,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads it from a record of the action cache or of an HTTP cache; `None` when it is none of these, or damaged.
+    /// Reads it from a record of the action cache, of an HTTP cache or of the prompt cache; `None` when it is none of these, or damaged.
     pub fn of(key: &RecordKey, value: &Bytes) -> Option<Self> {
         match key.kind {
             RecordKind::ActionResult => {
@@ -26,6 +26,12 @@ impl Origin {
             }
             RecordKind::HttpValue => http::origin(&key.key, value),
             RecordKind::Nix => None,
+            // Its key tells nothing by design.
+            RecordKind::Prompt => Some(Self {
+                hashes: Vec::new(),
+                instance: String::new(),
+                provenance: Some(Provenance::decode(&mut value.clone())?),
+            }),
         }
     }
 

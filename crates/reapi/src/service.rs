@@ -40,7 +40,17 @@ pub struct Service {
     http: Option<Arc<Http>>,
     pages: axum::Router,
     spans: RequestSpans,
+    others: Vec<Others>,
     health: Arc<watch::Sender<ServingStatus>>,
+}
+
+/// Services of another crate on the same listeners.
+#[derive(Clone)]
+pub struct Others {
+    /// Their routes, without a fallback.
+    pub router: axum::Router,
+    /// Their encoded descriptors, for reflection.
+    pub descriptors: &'static [u8],
 }
 
 impl Service {
@@ -51,6 +61,7 @@ impl Service {
             http: None,
             pages: axum::Router::new(),
             spans: RequestSpans::default(),
+            others: Vec::new(),
             health: Arc::new(watch::Sender::new(ServingStatus::Serving)),
         }
     }
@@ -85,6 +96,12 @@ impl Service {
         move || *health.borrow() != ServingStatus::Serving
     }
 
+    /// Serves other services too, behind the same gate and observer.
+    pub fn with_services(mut self, others: Others) -> Self {
+        self.others.push(others);
+        self
+    }
+
     /// What the services count.
     pub fn observer(&self) -> &Arc<Observer> {
         &self.core.observer
@@ -102,8 +119,10 @@ impl Service {
             .add_service(bytestream.max_decoding_message_size(MAX_INBOUND_BYTES))
             .add_service(action_cache.max_decoding_message_size(MAX_INBOUND_BYTES))
             .add_service(HealthServer::new(Health::new(self.health.subscribe())));
-        let mut router = with_reflection(routes).into_axum_router();
-        router = router.merge(self.pages.clone());
+        let mut router = self.with_reflection(routes).into_axum_router().merge(self.pages.clone());
+        for others in &self.others {
+            router = router.merge(others.router.clone());
+        }
         if let Some(http) = &self.http {
             let http = http.clone();
             router = router.fallback(|request: Request| async move { http.serve(request).await });
@@ -117,20 +136,23 @@ impl Service {
     pub fn drain(&self) {
         self.health.send_replace(ServingStatus::NotServing);
     }
-}
 
-fn reflection<'a>() -> Reflection<'a> {
-    Reflection::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-}
+    fn reflection<'a>(&self) -> Reflection<'a> {
+        let own = Reflection::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let register =
+            |all: Reflection<'a>, others: &Others| all.register_encoded_file_descriptor_set(others.descriptors);
+        self.others.iter().fold(own, register)
+    }
 
-/// Adds both versions of reflection. Spec: R-181.
-fn with_reflection(routes: Routes) -> Routes {
-    const BUILT_IN: &str = "the descriptors are compiled in";
-    routes
-        .add_service(reflection().build_v1().expect(BUILT_IN))
-        .add_service(reflection().build_v1alpha().expect(BUILT_IN))
+    /// Adds both versions of reflection. Spec: R-181.
+    fn with_reflection(&self, routes: Routes) -> Routes {
+        const BUILT_IN: &str = "the descriptors are compiled in";
+        routes
+            .add_service(self.reflection().build_v1().expect(BUILT_IN))
+            .add_service(self.reflection().build_v1alpha().expect(BUILT_IN))
+    }
 }
 
 #[cfg(test)]

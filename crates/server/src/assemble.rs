@@ -1,3 +1,7 @@
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -56,6 +60,13 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
         None => reapi::Service::new(metered.clone(), metered.clone(), settings),
     };
     let service = service.with_http(metered.clone());
+    let secret = prompt_secret(&config.data).context("cannot keep the secret of the prompt cache")?;
+    let prompts = prompt_cache::PromptCache::new(metered.clone(), metered.clone(), secret);
+    let prompts = reapi::Others {
+        router: prompt_cache::Service::new(prompts).router(),
+        descriptors: prompt_cache::proto::DESCRIPTORS,
+    };
+    let service = service.with_services(prompts);
     let engine = store.clone();
     service.observer().ask_whether_evicted(move |key| engine.was_evicted(key));
     let nix = nix_caches(config, &metered)?;
@@ -73,4 +84,27 @@ fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result
         touch_every: touch_every(config.lease),
     };
     Ok(NixCaches::new(store.clone(), store.clone(), settings))
+}
+
+/// The secret that names of prompt records are made with: made once, kept beside the store, for its owner's eyes only.
+///
+/// Without it the records are there and nobody finds them.
+fn prompt_secret(data: &Path) -> io::Result<prompt_cache::Secret> {
+    let path = data.join("prompt.secret");
+    let mut secret = [0; 32];
+    match File::open(&path) {
+        Ok(mut file) => {
+            file.read_exact(&mut secret)?;
+            return Ok(prompt_cache::Secret(secret));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    let aside = data.join("prompt.secret.new");
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    fs::rename(&aside, &path)?;
+    Ok(prompt_cache::Secret(secret))
 }

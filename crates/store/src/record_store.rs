@@ -12,13 +12,15 @@ pub enum RecordKind {
     /// A value of an HTTP cache: the digest of its bytes and the headers kept with it; the key is the route and the
     /// client's own key.
     HttpValue = 2,
+    /// A record of the prompt cache: who wrote it, then its message; the key is made with a secret of the tenant.
+    Prompt = 3,
     /// What a Nix cache knows: paths, NARs, uploads, texts, pins; the key is which of these, the cache and its own key.
     Nix = 16,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::ActionResult, Self::HttpValue, Self::Nix];
+    pub const ALL: [Self; 4] = [Self::ActionResult, Self::HttpValue, Self::Prompt, Self::Nix];
 
     /// The kind with this number in a key.
     pub fn from_number(number: u8) -> Option<Self> {

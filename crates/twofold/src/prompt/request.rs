@@ -71,10 +71,15 @@ impl RequestArgs {
         std::fs::read(&self.request).with_context(|| format!("cannot read {}", self.request.display()))
     }
 
+    /// Placeholders and the paths that they stand for.
+    pub fn masks(&self) -> anyhow::Result<Vec<(String, String)>> {
+        pairs(&self.masks, "--mask")
+    }
+
     /// The options of the key, for a tenant.
     pub fn options(&self, tenant: &str) -> anyhow::Result<Options> {
         let profile = self.rules.iter().fold(self.profile.clone(), |profile, rule| profile.with(*rule));
-        let masks = Masks::new(pairs(&self.masks, "--mask")?)?;
+        let masks = Masks::new(self.masks()?)?;
         if !masks.is_empty() && !profile.rules().contains(&Rule::MaskPaths) {
             bail!("--mask has no effect without --rule {}", Rule::MaskPaths);
         }

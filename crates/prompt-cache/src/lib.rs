@@ -1,0 +1,51 @@
+//! The prompt cache: results of model invocations by prompt key, over the same two stores as the build cache.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `asked` | from an invocation of the wire to its keys |
+//! | `names`, `entry` | what the store holds, and under which names |
+//! | `lookup`, `conditions`, `files`, `tree` | hit, prefix or miss, and why |
+//! | `record`, `response` | what may be stored |
+//! | `report`, `explain`, `invalidate` | evidence, explanations, purges |
+//! | `attest`, `statement`, `dsse` | provenance, signed |
+//! | `prices`, `savings` | what calls cost |
+//! | `flights`, `runs` | callers that wait for one another; calls repeated within a run |
+//! | `grpc`, `http`, `json`, `refusal` | the wire |
+//!
+//! A wrong hit is wrong code, so whatever is in doubt is a miss that says why. Spec: prompt-key §6 to §9.
+
+mod asked;
+mod attest;
+mod cache;
+mod conditions;
+mod dsse;
+mod entry;
+mod explain;
+mod files;
+mod flights;
+mod grpc;
+mod http;
+mod invalidate;
+mod json;
+mod lookup;
+mod names;
+mod prices;
+pub mod proto;
+mod record;
+mod refusal;
+mod report;
+mod response;
+mod runs;
+mod savings;
+mod statement;
+mod tree;
+
+pub use cache::{PromptCache, Secret};
+pub use dsse::{Envelope, Signed, key_id};
+pub use files::{ABSENT, listing_digest};
+pub use grpc::Service;
+pub use prices::{Multiples, PriceError, PriceTable, Rates};
+pub use savings::{AgentHour, pays_from};
+
+#[cfg(test)]
+mod tests;

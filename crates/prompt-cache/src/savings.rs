@@ -1,0 +1,90 @@
+use crate::prices::{Multiples, Rates};
+
+/// An hour of an agent: how often it calls its model, and with how much.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AgentHour {
+    /// Calls in the hour.
+    pub calls: f64,
+    /// Tokens that each call sends.
+    pub input_tokens: f64,
+    /// Tokens that each call gets back.
+    pub output_tokens: f64,
+    /// The share of the input that the provider's cache held, 0 to 1.
+    pub cached_share: f64,
+    /// What the machine costs that the agent works on, in US dollars an hour.
+    pub sandbox_usd: f64,
+}
+
+impl AgentHour {
+    /// What the hour costs, in US dollars.
+    pub fn cost_usd(&self, rates: &Rates) -> f64 {
+        let input = self.calls * self.input_tokens / 1e6;
+        let output = self.calls * self.output_tokens / 1e6;
+        input * (1.0 - self.cached_share) * rates.input
+            + input * self.cached_share * rates.cache_read
+            + output * rates.output
+            + self.sandbox_usd
+    }
+
+    /// What the hour costs when this share of its calls is answered by recorded results.
+    pub fn cost_with_replay_usd(&self, rates: &Rates, replayed_share: f64) -> f64 {
+        let fewer = Self { calls: self.calls * (1.0 - replayed_share), ..*self };
+        fewer.cost_usd(rates)
+    }
+}
+
+/// From which use of the same input on a provider's cache is cheaper than none: the first write costs more than plain
+/// input, each read less. `None` when it never is.
+pub fn pays_from(multiples: Multiples, write: f64) -> Option<u32> {
+    if multiples.cache_read >= 1.0 {
+        return None;
+    }
+    (1..=1_000_000).find(|uses| write + f64::from(uses - 1) * multiples.cache_read < f64::from(*uses))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PriceTable;
+
+    fn dollars(amount: f64) -> String {
+        format!("{amount:.2}")
+    }
+
+    #[test]
+    fn the_worked_example_costs_what_it_costs() {
+        let rates = PriceTable::default().rates_of(3.0, 15.0);
+        let hour = AgentHour {
+            calls: 400.0,
+            input_tokens: 80_000.0,
+            output_tokens: 4_000.0,
+            cached_share: 0.60,
+            sandbox_usd: 0.10,
+        };
+        assert_eq!(dollars(hour.cost_usd(&rates)), "68.26");
+        assert_eq!(dollars(AgentHour { cached_share: 0.0, ..hour }.cost_usd(&rates)), "120.10");
+        assert_eq!(dollars(hour.cost_with_replay_usd(&rates, 0.5)), "34.18");
+        assert_eq!(dollars(hour.cost_with_replay_usd(&rates, 0.0)), "68.26");
+    }
+
+    #[test]
+    fn a_cache_pays_from_the_second_or_third_use_on() {
+        let multiples = PriceTable::default().multiples;
+        assert_eq!(pays_from(multiples, multiples.cache_write_5m), Some(2));
+        assert_eq!(pays_from(multiples, multiples.cache_write_1h), Some(3));
+        assert_eq!(pays_from(Multiples { cache_read: 1.0, ..multiples }, 1.25), None);
+    }
+
+    #[test]
+    fn the_longest_name_that_fits_prices_a_model() {
+        let text = "version = \"t\"\n[multiples]\ncache_read = 0.1\ncache_write_5m = 1.25\ncache_write_1h = 2.0\n\
+                    [models.\"m\"]\ninput = 1.0\noutput = 2.0\n[models.\"m-2\"]\ninput = 3.0\noutput = 4.0\n";
+        let table = PriceTable::parse(text).expect("a table");
+        assert_eq!(table.rates("m-2-20260101").map(|rates| rates.input), Some(3.0));
+        assert_eq!(table.rates("m-20").map(|rates| rates.input), Some(1.0));
+        assert_eq!((table.rates("mm"), table.rates("x")), (None, None));
+        assert!(PriceTable::parse(&text.replace("3.0", "-3.0")).is_err());
+        assert!(PriceTable::parse(&text.replace("version", "name")).is_err());
+        assert!(PriceTable::default().rates("claude-opus-4-8").is_some());
+    }
+}

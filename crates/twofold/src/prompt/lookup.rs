@@ -1,0 +1,125 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use prompt_cache::proto::{LookupRequest, LookupResponse, Outcome, Reason};
+
+use super::apply;
+use super::state;
+use super::wire::{self, InvocationArgs};
+use crate::remote::RemoteArgs;
+
+const EXAMPLES: &str = "\
+Examples:
+  twofold prompt lookup --api anthropic.messages request.json
+  twofold prompt lookup --api anthropic.messages --repo github.com/me/app --task --apply . request.json
+      writes the recorded files if what was read and changed then is the same here
+
+The exit code is 0 for a hit, 1 for anything else, 2 when it could not be found out.";
+
+/// It could not be found out.
+const FAILED: u8 = 2;
+
+/// Settings of `twofold prompt lookup`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    invocation: InvocationArgs,
+
+    /// Look for the task, the first user turn in its repository, rather than for the call
+    #[arg(long, requires = "repo")]
+    task: bool,
+
+    /// Evidence that a hit needs: any, built, tested, signed [default: built for a task, any for a call]
+    #[arg(long, value_name = "POLICY", default_value = "", hide_default_value = true)]
+    policy: String,
+
+    /// Folder whose files the result has to fit
+    #[arg(long, value_name = "DIR")]
+    tree: Option<PathBuf>,
+
+    /// Folder to write the recorded files in, if the result fits it
+    #[arg(long, value_name = "DIR", conflicts_with = "tree")]
+    apply: Option<PathBuf>,
+
+    /// Do not look: another sample is wanted
+    #[arg(long)]
+    no_cache: bool,
+
+    /// How long to wait for another caller that makes the same call
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    wait: std::time::Duration,
+
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Looks up, applies if asked to, and prints.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match look(&args).await {
+        Ok(code) => Ok(code),
+        Err(error) => {
+            eprintln!("twofold: {error:#}");
+            Ok(FAILED.into())
+        }
+    }
+}
+
+async fn look(args: &Args) -> anyhow::Result<ExitCode> {
+    let (mut client, store) = wire::connect(&args.remote).await?;
+    let mut request = request(args)?;
+    let mut answer = client.lookup(request.clone()).await.map_err(wire::said)?.into_inner();
+    let folder = args.apply.as_ref().or(args.tree.as_ref());
+    if let (false, Some(folder)) = (answer.needs.is_empty(), folder) {
+        request.tree = state::of(folder, &answer.needs, args.remote.digest_function())?;
+        // This is the same call, not one more of the run.
+        if let Some(invocation) = request.invocation.as_mut() {
+            invocation.run.clear();
+            invocation.slot = answer.slot;
+        }
+        answer = client.lookup(request).await.map_err(wire::said)?.into_inner();
+    }
+    let is_hit = answer.outcome() == Outcome::Hit;
+    if let (true, Some(folder), Some(result)) = (is_hit, &args.apply, &answer.result) {
+        apply::apply(&store, folder, &result.changes).await.context("the recorded files were not all written")?;
+    }
+    match args.remote.json {
+        true => wire::print_json(&answer)?,
+        false => print(&answer, args.apply.is_some()),
+    }
+    Ok(if is_hit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn request(args: &Args) -> anyhow::Result<LookupRequest> {
+    Ok(LookupRequest {
+        invocation: Some(args.invocation.read()?),
+        task: args.task,
+        policy: args.policy.clone(),
+        no_cache: args.no_cache,
+        wait_ms: u32::try_from(args.wait.as_millis()).unwrap_or(u32::MAX),
+        ..LookupRequest::default()
+    })
+}
+
+fn print(answer: &LookupResponse, applied: bool) {
+    match (answer.outcome(), &answer.result) {
+        (Outcome::Hit, Some(result)) => {
+            println!("hit {}", result.key);
+            println!("response {}", result.response);
+            for op in &result.changes {
+                println!("{} {}", if applied { "applied" } else { "file" }, op.path);
+            }
+        }
+        (Outcome::Prefix, _) => {
+            println!("prefix {} of {} links of {}", answer.common_prefix, answer.of, answer.key);
+        }
+        _ => println!("miss {}", answer.key),
+    }
+    answer.why.iter().for_each(print_reason);
+}
+
+/// Prints why something is no hit.
+pub fn print_reason(reason: &Reason) {
+    println!("{}: {}", reason.code, reason.text);
+}
