@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use tonic_build::manual::{Builder, Method, Service};
 
-const PROST: &str = "tonic_prost::ProstCodec";
+const PROST: &str = "crate::wire::CountingCodec";
 const RAW: &str = "crate::wire::RawCodec";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -4,6 +4,7 @@
 pub mod bazel;
 mod client;
 mod data;
+pub mod frames;
 pub mod http;
 pub mod identity;
 pub mod metrics;
@@ -14,7 +15,7 @@ pub use bazel_remote_apis::build::bazel::remote::execution::v2 as re;
 pub use bazel_remote_apis::google::bytestream;
 pub use client::{Client, pieces};
 pub use data::{Blob, Random, digest_of, hex, sha256};
-pub use server::{Listener, Server};
+pub use server::{Listener, Server, resident_bytes};
 
 /// Shows a line of a report. The test runner captures `println!` of a test that passes, and this not.
 pub fn say(line: impl std::fmt::Display) {

@@ -164,18 +164,12 @@ impl Server {
 
     /// Resident memory in bytes, now.
     pub fn resident_bytes(&self) -> u64 {
-        self.status_kib("VmRSS:") * 1024
+        resident_bytes(self.pid())
     }
 
     /// The most resident memory there ever was in this run, in bytes.
     pub fn peak_resident_bytes(&self) -> u64 {
-        self.status_kib("VmHWM:") * 1024
-    }
-
-    fn status_kib(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process's status");
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field that Linux always has");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        status_kib(self.pid(), "VmHWM:") * 1024
     }
 
     /// What this run and those before it wrote to standard error.
@@ -197,6 +191,17 @@ impl Drop for Server {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Resident memory of a process in bytes, now.
+pub fn resident_bytes(pid: u32) -> u64 {
+    status_kib(pid, "VmRSS:") * 1024
+}
+
+fn status_kib(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process's status");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field that Linux always has");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// Runs what blocks so that the tasks of a runtime around it go on: a client that does not answer holds up a drain.

@@ -14,12 +14,15 @@ use tracing::Span;
 
 use crate::access::Gate;
 use crate::action_cache::ActionCache;
+use crate::bounded::Bounded;
+use crate::budget::Budget;
 use crate::bytestream::ByteStream;
 use crate::capabilities::Capabilities;
 use crate::cas::Cas;
 use crate::core::Core;
 use crate::health::Health;
 use crate::http::{Http, refuse};
+use crate::inbound::Inbound;
 use crate::limits::MAX_INBOUND_BYTES;
 use crate::observer::{Observer, Observing};
 use crate::oversize;
@@ -41,6 +44,7 @@ pub struct Service {
     pages: axum::Router,
     spans: RequestSpans,
     others: Vec<Others>,
+    inbound: Inbound,
     health: Arc<watch::Sender<ServingStatus>>,
 }
 
@@ -56,7 +60,11 @@ pub struct Others {
 impl Service {
     /// The services over a store.
     pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
+        let memory = &settings.memory;
+        let blobs = Arc::new(Bounded::new(blobs, memory));
+        let messages = Budget::new("the memory for messages", memory.messages_bytes, memory.patience);
         Self {
+            inbound: Inbound::new(messages, settings.no_progress),
             core: Arc::new(Core::new(blobs, records, settings)),
             http: None,
             pages: axum::Router::new(),
@@ -127,7 +135,10 @@ impl Service {
             let http = http.clone();
             router = router.fallback(|request: Request| async move { http.serve(request).await });
         }
-        let router = router.layer(MapResponseLayer::new(oversize::as_resource_exhausted)).layer(self.spans.clone());
+        let router = router
+            .layer(MapResponseLayer::new(oversize::as_resource_exhausted))
+            .layer(self.inbound.clone())
+            .layer(self.spans.clone());
         let router = router.layer(Gate(refuse::<Body>)).layer(Observing(core.observer.clone()));
         Routes::from(router).prepare()
     }

@@ -16,6 +16,30 @@ pub enum CommittedSize {
     MinusOne,
 }
 
+/// The memory that transfers and messages of all peers share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// For gRPC messages that are not here whole or not answered yet, in bytes.
+    pub messages_bytes: u64,
+    /// For blobs on their way out.
+    pub downloads_bytes: u64,
+    /// For blobs on their way in.
+    pub uploads_bytes: u64,
+    /// How long one who finds no memory waits before being told to ask again.
+    pub patience: Duration,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self {
+            messages_bytes: 256 << 20,
+            downloads_bytes: 512 << 20,
+            uploads_bytes: 512 << 20,
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
 /// What holds over HTTP for the instances below a prefix, where requests cannot say it themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceRule {
@@ -55,6 +79,8 @@ pub struct Settings {
     pub max_uploads_bytes: u64,
     /// Rules for instances; of those that hold for one, the longest prefix counts.
     pub instances: Vec<InstanceRule>,
+    /// What all peers share.
+    pub memory: MemoryLimits,
 }
 
 impl Default for Settings {
@@ -69,6 +95,7 @@ impl Default for Settings {
             uploads: std::env::temp_dir(),
             max_uploads_bytes: 4 << 30,
             instances: Vec::new(),
+            memory: MemoryLimits::default(),
         }
     }
 }

@@ -59,6 +59,11 @@ pub(crate) fn no_progress(limit: Duration) -> Status {
     Status::deadline_exceeded(format!("no message for {} seconds", limit.as_secs_f32()))
 }
 
+/// The status of a peer for whose message there is no memory now.
+pub(crate) fn busy(error: &StoreError) -> Status {
+    retriable(Code::ResourceExhausted, error.to_string())
+}
+
 /// The status of a client's stream that broke. Never CANCELLED or UNKNOWN, which clients retry blindly. Spec.
 pub(crate) fn broken_stream(status: &Status) -> Status {
     match status.code() {

@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::limits::MAX_OUTBOUND_BYTES;
 use crate::proto::re;
 use crate::wire::UpdateActionResultRequest;
-use crate::{status, validate};
+use crate::{status, validate, wire};
 
 /// The worker of results that name none. Spec: R-122.
 const WORKER: &str = "remote-cache";
@@ -33,6 +33,10 @@ pub(super) async fn update(core: &Core, request: UpdateActionResultRequest, writ
 
 /// Stores an encoded result under a name whose parts were checked, and who wrote it; gives it as stored.
 pub(crate) async fn put(core: &Core, name: &ActionName, sent: Bytes, writer: &str) -> Result<Bytes, Status> {
+    if sent.len() >= MAX_OUTBOUND_BYTES {
+        return Err(status::invalid("an action result is below 4 MiB"));
+    }
+    wire::check_entries(&sent)?;
     let function = name.hash.function();
     let mut reader = DigestReader::of(function);
     let decoded = re::ActionResult::decode(sent.clone()).map_err(validate::ActionResultError::Malformed);

@@ -5,7 +5,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use super::batch_update::check_total;
+use super::batch_update::{check_count, check_total};
 use crate::convert::{self, DigestReader};
 use crate::core::Core;
 use crate::limits::{MAX_BATCH_BYTES, MAX_OUTBOUND_BYTES};
@@ -33,6 +33,7 @@ pub(super) async fn batch_read(
 ) -> Result<re::BatchReadBlobsResponse, Status> {
     convert::instance(&request.instance_name)?;
     let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
+    check_count(request.digests.len())?;
     check_total(request.digests.iter())?;
     check_answer(&request.digests)?;
     let compressor = match request.acceptable_compressors.contains(&(Compressor::Zstd as i32)) {

@@ -25,10 +25,22 @@ pub(super) async fn batch_update(
 ) -> Result<re::BatchUpdateBlobsResponse, Status> {
     convert::instance(&request.instance_name)?;
     let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
+    check_count(request.requests.len())?;
     check_total(request.requests.iter().filter_map(|item| item.digest.as_ref()))?;
     let items: Vec<_> = request.requests.into_iter().map(|item| Item::read(&mut reader, item)).collect();
     let responses = stream::iter(items).map(|item| item.store(core)).buffered(MAX_IN_FLIGHT).collect().await;
     Ok(re::BatchUpdateBlobsResponse { responses })
+}
+
+/// The most items of a batch: the answer repeats each digest and has to stay below 4 MiB.
+const MAX_ITEMS: usize = 60_000;
+
+/// Refuses a batch of more items than its answer could hold. Spec: R-034.
+pub(super) fn check_count(items: usize) -> Result<(), Status> {
+    if items > MAX_ITEMS {
+        return Err(status::invalid(format!("a batch has at most {MAX_ITEMS} blobs")));
+    }
+    Ok(())
 }
 
 /// Refuses a batch whose declared sizes are over the limit. Spec: R-032.

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Sleep, sleep, timeout};
 use tower::ServiceExt;
 
-use super::calls::Calls;
+use super::calls::{self, Calls};
 use super::socket::Socket;
 use super::{Accepted, App, Draining, Transport, TransportLimits, deadline};
 
@@ -55,6 +55,7 @@ async fn speak<A: App>(
     let (io, mut socket) = Socket::new(stream);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
+        calls::announce(request.uri().path());
         let limit = deadline::of(request.headers());
         deadline::keep(limit, app.clone().oneshot(request))
     });
@@ -100,8 +101,11 @@ async fn linger(socket: &mut Socket) {
     }
 }
 
+/// A call rests for longer than any wait within it may take, which are all bounded by `no_progress`.
+const CALL_IDLE_FACTOR: u32 = 2;
+
 fn builder(limits: &TransportLimits) -> Builder<Calls> {
-    let mut builder = Builder::new(Calls);
+    let mut builder = Builder::new(Calls { idle: CALL_IDLE_FACTOR * limits.no_progress });
     builder
         .http1()
         .timer(TokioTimer::new())

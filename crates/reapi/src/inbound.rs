@@ -1,0 +1,326 @@
+//! Messages on their way in: those of many peers share a bounded memory, and none may take forever to come.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::body::HttpBody;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response, header};
+use http_body::Frame;
+use parking_lot::Mutex;
+use store::StoreError;
+use tokio::time::Sleep;
+use tower::{Layer, Service};
+
+use crate::budget::{Budget, Share};
+use crate::limits::MAX_INBOUND_BYTES;
+use crate::status;
+
+/// A message of less is not counted.
+const FREE_BYTES: usize = 64 * 1024;
+
+/// The least speed of a message that is counted, in bytes a second.
+const LEAST_SPEED: u64 = 64 * 1024;
+
+/// Calls whose peer may be silent between messages: they watch over themselves.
+const STREAMING: [&str; 3] = ["/Write", "/RegisterChunkMapping", "/ServerReflectionInfo"];
+
+/// Bounds the memory of messages that are not here whole, and of calls until they are answered. Spec: R-077.
+#[derive(Clone)]
+pub(crate) struct Inbound {
+    budget: Budget,
+    no_progress: Duration,
+}
+
+impl Inbound {
+    /// All messages together take what `budget` has; each has to make progress within `no_progress`.
+    pub(crate) fn new(budget: Budget, no_progress: Duration) -> Self {
+        Self { budget, no_progress }
+    }
+}
+
+impl<S> Layer<S> for Inbound {
+    type Service = Received<S>;
+
+    fn layer(&self, inner: S) -> Received<S> {
+        Received { inner, inbound: self.clone() }
+    }
+}
+
+/// The service below [`Inbound`].
+#[derive(Clone)]
+pub(crate) struct Received<S> {
+    inner: S,
+    inbound: Inbound,
+}
+
+impl<S, R> Service<Request<Body>> for Received<S>
+where
+    S: Service<Request<Body>, Response = Response<R>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        if !content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+            return self.inner.call(request).boxed();
+        }
+        let is_streaming = STREAMING.iter().any(|method| request.uri().path().ends_with(method));
+        let held = Arc::new(Mutex::new(None));
+        let request =
+            request.map(|body| Body::new(Messages::new(body, self.inbound.clone(), held.clone(), is_streaming)));
+        let answer = self.inner.call(request);
+        // A call holds its message, decoded, until it is answered.
+        answer.inspect(move |_| drop(held)).boxed()
+    }
+}
+
+/// The share of the message that a call has now.
+type Held = Arc<Mutex<Option<Share>>>;
+
+type Taking = BoxFuture<'static, Result<Share, StoreError>>;
+
+/// The body of a call, its messages counted.
+struct Messages {
+    inner: Body,
+    inbound: Inbound,
+    held: Held,
+    is_streaming: bool,
+    at: Position,
+    /// Bytes that wait for a share.
+    waiting: Option<(Bytes, Taking)>,
+    /// When the peer has been too slow.
+    limit: Option<Pin<Box<Sleep>>>,
+}
+
+impl Messages {
+    fn new(inner: Body, inbound: Inbound, held: Held, is_streaming: bool) -> Self {
+        Self { inner, inbound, held, is_streaming, at: Position::default(), waiting: None, limit: None }
+    }
+
+    /// Takes notice of bytes; what has to be waited for before they are passed on.
+    fn receive(&mut self, data: &[u8]) -> Option<Taking> {
+        let before = self.at.messages;
+        self.at.advance(data);
+        if self.at.messages != before && self.is_streaming {
+            self.held.lock().take();
+        }
+        let is_counted = self.at.len > FREE_BYTES && self.at.len <= MAX_INBOUND_BYTES;
+        if !is_counted || self.held.lock().is_some() {
+            if !is_counted {
+                self.limit = None;
+            }
+            return None;
+        }
+        let (budget, len) = (self.inbound.budget.clone(), self.at.len as u64);
+        self.limit =
+            Some(Box::pin(tokio::time::sleep(self.inbound.no_progress + Duration::from_secs(len / LEAST_SPEED))));
+        Some(async move { budget.take(len).await }.boxed())
+    }
+
+    /// Ready when the peer has been silent for too long.
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_streaming && self.at.is_between() {
+            return Poll::Pending;
+        }
+        let limit = self.limit.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.inbound.no_progress)));
+        limit.as_mut().poll(cx)
+    }
+}
+
+impl HttpBody for Messages {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        if this.waiting.is_none() {
+            let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) else {
+                ready!(this.poll_limit(cx));
+                return Poll::Ready(Some(Err(axum::Error::new(status::no_progress(this.inbound.no_progress)))));
+            };
+            match next {
+                Some(Ok(frame)) if frame.is_data() => {
+                    let data = frame.into_data().unwrap_or_default();
+                    match this.receive(&data) {
+                        None => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                        Some(taking) => this.waiting = Some((data, taking)),
+                    }
+                }
+                other => return Poll::Ready(other),
+            }
+        }
+        let Some((data, taking)) = &mut this.waiting else {
+            return Poll::Ready(None);
+        };
+        let taken = ready!(taking.as_mut().poll(cx));
+        let data = std::mem::take(data);
+        this.waiting = None;
+        match taken {
+            Ok(share) => {
+                *this.held.lock() = Some(share);
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Err(error) => Poll::Ready(Some(Err(axum::Error::new(status::busy(&error))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.waiting.is_none() && self.inner.is_end_stream()
+    }
+}
+
+/// Where a body is in its messages, each of which begins with a flag and its length.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Position {
+    /// Messages that have ended.
+    messages: u64,
+    head: [u8; 5],
+    head_len: usize,
+    /// The length of the message that is open; 0 when none is.
+    len: usize,
+    /// What is still to come of it.
+    left: usize,
+}
+
+impl Position {
+    fn advance(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            if self.left > 0 {
+                let taken = self.left.min(data.len());
+                data = &data[taken..];
+                self.left -= taken;
+            } else {
+                let taken = (self.head.len() - self.head_len).min(data.len());
+                let (head, rest) = data.split_at(taken);
+                self.head[self.head_len..self.head_len + taken].copy_from_slice(head);
+                self.head_len += taken;
+                data = rest;
+                if self.head_len < self.head.len() {
+                    return;
+                }
+                let [_, len @ ..] = self.head;
+                self.len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
+                self.left = self.len;
+            }
+            if self.left == 0 {
+                (self.head_len, self.len) = (0, 0);
+                self.messages += 1;
+            }
+        }
+    }
+
+    fn is_between(&self) -> bool {
+        self.head_len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt, stream};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(len: usize) -> Vec<u8> {
+        let head = u32::try_from(len).expect("small").to_be_bytes();
+        [&[0], &head[..], &vec![7; len]].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn messages_are_told_apart_in_any_pieces(
+            lens in proptest::collection::vec(0usize..300, 0..8),
+            cuts in proptest::collection::vec(1usize..400, 1..8),
+            open in 0usize..250,
+        ) {
+            let all: Vec<u8> = lens.iter().flat_map(|len| message(*len)).chain(message(250)[..open].to_vec()).collect();
+            let mut at = Position::default();
+            let mut rest = &all[..];
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                at.advance(piece);
+                rest = after;
+            }
+            prop_assert_eq!(at.messages, lens.len() as u64);
+            prop_assert_eq!(at.is_between(), open == 0);
+            prop_assert_eq!(at.len, if open >= 5 { 250 } else { 0 });
+        }
+    }
+
+    fn body(pieces: Vec<Vec<u8>>) -> Body {
+        let pieces = stream::iter(pieces.into_iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece))));
+        Body::from_stream(pieces.chain(stream::pending()))
+    }
+
+    fn messages(inbound: &Inbound, pieces: Vec<Vec<u8>>, is_streaming: bool) -> (Body, Held) {
+        let held = Held::default();
+        (Body::new(Messages::new(body(pieces), inbound.clone(), held.clone(), is_streaming)), held)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_messages_wait_for_memory_and_small_ones_do_not() {
+        let budget = Budget::new("memory", 1 << 20, Duration::from_secs(10));
+        let inbound = Inbound::new(budget.clone(), Duration::from_secs(60));
+        let large = message(1 << 20);
+        let (first, held) = messages(&inbound, vec![large[..100].to_vec(), large[100..].to_vec()], false);
+        let mut first = first.into_data_stream();
+        assert_eq!(first.next().await.expect("a piece").expect("bytes").len(), 100);
+        assert!(held.lock().is_some());
+        let (second, _held) = messages(&inbound, vec![large[..100].to_vec()], false);
+        let busy = second.into_data_stream().next().await.expect("an end").expect_err("no memory");
+        assert!(format!("{busy}").contains("memory"), "{busy}");
+        let (small, none) = messages(&inbound, vec![message(1000)], false);
+        assert!(small.into_data_stream().next().await.expect("a piece").is_ok());
+        assert!(none.lock().is_none());
+        assert_eq!(first.next().await.expect("a piece").expect("bytes").len(), large.len() - 100);
+        assert!(held.lock().is_some(), "until the call is answered");
+        drop((first, held));
+        assert!(budget.take(1 << 20).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_gives_back_what_each_message_took() {
+        let budget = Budget::new("memory", 1 << 20, Duration::from_secs(10));
+        let inbound = Inbound::new(budget, Duration::from_secs(60));
+        let large = message(1 << 20);
+        let pieces = (0..3).flat_map(|_| [large[..100].to_vec(), large[100..].to_vec()]).collect();
+        let (stream, held) = messages(&inbound, pieces, true);
+        let mut stream = stream.into_data_stream();
+        for _ in 0..3 {
+            assert_eq!(stream.next().await.expect("a piece").expect("bytes").len(), 100);
+            assert!(held.lock().is_some());
+            assert!(stream.next().await.expect("a piece").is_ok());
+            assert!(held.lock().is_none());
+        }
+        let silent = tokio::time::timeout(Duration::from_secs(3600), stream.next()).await;
+        assert!(silent.is_err(), "between messages the call itself watches");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_stands_still_is_given_up() {
+        let inbound = Inbound::new(Budget::new("memory", 1 << 20, Duration::from_secs(10)), Duration::from_secs(60));
+        let large = message(1 << 20);
+        for pieces in [vec![], vec![large[..3].to_vec()], vec![large[..500_000].to_vec()]] {
+            let count = pieces.len();
+            let (stream, _held) = messages(&inbound, pieces, false);
+            let ended: Vec<_> = stream.into_data_stream().take(count + 1).collect().await;
+            assert!(ended.last().expect("an end").is_err());
+        }
+    }
+}
