@@ -3,6 +3,7 @@
 pub(crate) mod completeness;
 mod get;
 mod inline;
+mod known;
 mod stored;
 mod update;
 
@@ -19,7 +20,8 @@ use crate::request_metadata::Requester;
 use crate::wire::{UpdateActionResultRequest, raw};
 use crate::writer;
 
-pub(crate) use get::{decode, find, is_complete};
+pub(crate) use get::{decode, find, get, is_complete};
+pub(crate) use known::KnownResults;
 pub(crate) use stored::{ActionName, Found, parse_key, provenance};
 pub(crate) use update::{put, remove};
 

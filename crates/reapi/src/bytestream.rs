@@ -20,7 +20,7 @@ use crate::proto::bytestream::{
 };
 use crate::{access, status};
 
-pub(crate) use read::compressed;
+pub(crate) use read::{compressed, data};
 
 /// The ByteStream service.
 pub(crate) struct ByteStream(pub(crate) Arc<Core>);

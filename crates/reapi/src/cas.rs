@@ -20,6 +20,9 @@ use crate::wire::GetTreeResponse;
 use crate::wire::raw::content_addressable_storage_server::ContentAddressableStorage;
 use crate::{access, status};
 
+pub(crate) use batch_read::batch_read;
+pub(crate) use find_missing::missing_of;
+
 /// The ContentAddressableStorage service.
 pub(crate) struct Cas(pub(crate) Arc<Core>);
 

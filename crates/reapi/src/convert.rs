@@ -34,7 +34,8 @@ pub(crate) fn to_wire(digest: &Digest) -> re::Digest {
 #[derive(Clone, Debug)]
 pub(crate) struct DigestReader {
     function: Option<DigestFunction>,
-    settings: Settings,
+    /// What a hash of 64 digits stands for when none is named. Spec: Q-21.
+    default: Option<DigestFunction>,
 }
 
 impl DigestReader {
@@ -44,12 +45,12 @@ impl DigestReader {
             0 => None,
             number => Some(named(number)?),
         };
-        Ok(Self { function, settings: settings.clone() })
+        Ok(Self { function, default: settings.default_digest_function })
     }
 
     /// For digests whose hashes tell their function.
     pub(crate) fn inferring(settings: &Settings) -> Self {
-        Self { function: None, settings: settings.clone() }
+        Self { function: None, default: settings.default_digest_function }
     }
 
     /// For a request that must name its function. Spec: R-108.
@@ -62,13 +63,18 @@ impl DigestReader {
 
     /// For digests that must have this function.
     pub(crate) fn of(function: DigestFunction) -> Self {
-        Self { function: Some(function), settings: Settings::default() }
+        Self { function: Some(function), default: None }
     }
 
     /// Reads a digest; the first one settles the function.
     pub(crate) fn read(&mut self, digest: &re::Digest) -> Result<Digest, DigestError> {
-        let function = self.function.or_else(|| self.settings.infer(digest.hash.len()));
-        let digest = Digest::parse(function, &digest.hash, digest.size_bytes)?;
+        self.read_parts(&digest.hash, digest.size_bytes)
+    }
+
+    /// Reads a digest from its hash and size.
+    pub(crate) fn read_parts(&mut self, hash: &str, size_bytes: i64) -> Result<Digest, DigestError> {
+        let function = self.function.or_else(|| infer(self.default, hash.len()));
+        let digest = Digest::parse(function, hash, size_bytes)?;
         self.function = Some(digest.function());
         Ok(digest)
     }
@@ -83,6 +89,13 @@ impl DigestReader {
     pub(crate) fn list(&mut self, digests: &[re::Digest]) -> Result<Vec<Digest>, Status> {
         digests.iter().map(|digest| self.read(digest).map_err(|error| status::bad_digest(&error))).collect()
     }
+}
+
+/// The function an undeclared hash of this many digits stands for. Spec: R-003.
+pub(crate) fn infer(default: Option<DigestFunction>, hex_len: usize) -> Option<DigestFunction> {
+    default
+        .filter(|function| hex_len == 64 && function.hash_len() * 2 == hex_len)
+        .or_else(|| DigestFunction::infer(hex_len))
 }
 
 fn named(number: i32) -> Result<DigestFunction, Invalid> {

@@ -5,6 +5,7 @@ use cache_types::{ByteRange, Digest};
 use store::{BlobStore, RecordStore, StoreError};
 use tonic::Status;
 
+use crate::action_cache::KnownResults;
 use crate::observer::Observer;
 use crate::{Settings, Upstream, status};
 
@@ -16,11 +17,12 @@ pub(crate) struct Core {
     pub(crate) observer: Arc<Observer>,
     /// The far server, which `blobs` has behind it then.
     pub(crate) upstream: Option<Arc<Upstream>>,
+    pub(crate) known: KnownResults,
 }
 
 impl Core {
     pub(crate) fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
-        Self { blobs, records, settings, observer: Arc::default(), upstream: None }
+        Self { blobs, records, settings, observer: Arc::default(), upstream: None, known: KnownResults::default() }
     }
 
     /// The store of this server alone: whether an upload has bytes to bring is not for a far server to say.

@@ -14,6 +14,8 @@ pub mod chunk_list;
 pub mod client;
 mod convert;
 mod core;
+pub mod digest_list;
+mod direct;
 mod directories;
 mod health;
 pub mod http;
@@ -34,6 +36,7 @@ mod wire;
 mod writer;
 pub mod zstd_stream;
 
+pub use direct::Direct;
 pub use origin::Origin;
 pub use service::{Others, Service};
 pub use settings::{CommittedSize, InstanceRule, MemoryLimits, Settings};

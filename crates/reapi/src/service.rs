@@ -20,6 +20,7 @@ use crate::bytestream::ByteStream;
 use crate::capabilities::Capabilities;
 use crate::cas::Cas;
 use crate::core::Core;
+use crate::direct::Direct;
 use crate::health::Health;
 use crate::http::{Http, refuse};
 use crate::inbound::Inbound;
@@ -63,9 +64,14 @@ impl Service {
         let memory = &settings.memory;
         let blobs = Arc::new(Bounded::new(blobs, memory));
         let messages = Budget::new("the memory for messages", memory.messages_bytes, memory.patience);
+        let inbound = Inbound::new(messages, settings.no_progress);
+        Self::over(Core::new(blobs, records, settings), inbound)
+    }
+
+    fn over(core: Core, inbound: Inbound) -> Self {
         Self {
-            inbound: Inbound::new(messages, settings.no_progress),
-            core: Arc::new(Core::new(blobs, records, settings)),
+            inbound,
+            core: Arc::new(core),
             http: None,
             pages: axum::Router::new(),
             spans: RequestSpans::default(),
@@ -76,8 +82,11 @@ impl Service {
 
     /// The services over a store and the far server behind it.
     pub fn with_upstream(upstream: Arc<Upstream>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
-        let core = Core { upstream: Some(upstream.clone()), ..Core::new(upstream.blobs(), records, settings) };
-        Self { core: Arc::new(core), http: None, health: Arc::new(watch::Sender::new(ServingStatus::Serving)) }
+        let memory = &settings.memory;
+        let blobs = Arc::new(Bounded::new(upstream.blobs(), memory));
+        let messages = Budget::new("the memory for messages", memory.messages_bytes, memory.patience);
+        let inbound = Inbound::new(messages, settings.no_progress);
+        Self::over(Core { upstream: Some(upstream), ..Core::new(blobs, records, settings) }, inbound)
     }
 
     /// Offers the HTTP caches too, on the same listeners, which have to accept HTTP/1.1 then.
@@ -117,7 +126,7 @@ impl Service {
 
     /// All services, ready to be served on any number of listeners. Each request needs its [`cache_types::Caller`] among
     /// its extensions.
-    pub fn routes(&self) -> Routes {
+    pub fn routes(&self) -> Direct {
         let core = &self.core;
         let cas = ContentAddressableStorageServer::new(Cas(core.clone()));
         let bytestream = ByteStreamServer::new(ByteStream(core.clone()));
@@ -140,7 +149,7 @@ impl Service {
             .layer(self.inbound.clone())
             .layer(self.spans.clone());
         let router = router.layer(Gate(refuse::<Body>)).layer(Observing(core.observer.clone()));
-        Routes::from(router).prepare()
+        Direct::new(core.clone(), Routes::from(router).prepare())
     }
 
     /// Tells everyone who asks health that this server is about to stop. Calls are still answered. Spec: R-180.

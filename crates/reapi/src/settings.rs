@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use cache_types::{DigestFunction, InstanceName};
 
+use crate::convert;
+
 /// What a compressed upload that was read to its end is told in `committed_size`. Clients disagree. Spec: R-072.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum CommittedSize {
@@ -103,9 +105,7 @@ impl Default for Settings {
 impl Settings {
     /// The function an undeclared hash of this many digits stands for. Spec: R-003.
     pub(crate) fn infer(&self, hex_len: usize) -> Option<DigestFunction> {
-        self.default_digest_function
-            .filter(|function| hex_len == 64 && function.hash_len() * 2 == hex_len)
-            .or_else(|| DigestFunction::infer(hex_len))
+        convert::infer(self.default_digest_function, hex_len)
     }
 
     /// The rule of an instance, if there is one.

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tonic::service::Routes;
+use tower::Layer;
 
 use crate::admin;
 use crate::assemble::{Assembly, assemble};
@@ -55,8 +55,8 @@ pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let reloading = tokio::spawn(reloader.run(hangup));
     let (drain, draining) = Drain::new();
     let mut listeners = JoinSet::new();
-    let router = service.routes().into_axum_router().merge(admin::routes(store.clone()));
-    let routes = Routes::from(router.layer(identify));
+    let service = service.with_pages(admin::routes(store.clone()));
+    let routes = identify.layer(service.routes());
     for bound in bound {
         listeners.spawn(serve(bound.listener()?, transport.clone(), routes.clone(), draining.clone()));
     }

@@ -26,13 +26,22 @@ pub(crate) enum Completeness {
     Malformed,
 }
 
-/// Looks at all that a result stands for, in one question to the store, so that what is here lives longer. Spec: R-125 to
-///
-pub(crate) async fn check(core: &Core, named: Named, function: DigestFunction) -> Result<Completeness, Status> {
+/// Looks at all that a result stands for, in one question to the store, so that what is here lives longer; tells what it
+/// looked at. Spec.
+pub(crate) async fn check(
+    core: &Core,
+    named: Named,
+    function: DigestFunction,
+) -> Result<(Completeness, Vec<Digest>), Status> {
     let (blobs, worst) = gather(core, named, function).await?;
-    let missing = core.missing(&blobs).await.map_err(status::from_store)?;
-    let presence = if missing.is_empty() { Completeness::Complete } else { Completeness::Incomplete };
-    Ok(presence.max(worst))
+    let presence = presence(core, &blobs).await?;
+    Ok((presence.max(worst), blobs))
+}
+
+/// Whether all of these are here; they live longer then.
+pub(super) async fn presence(core: &Core, blobs: &[Digest]) -> Result<Completeness, Status> {
+    let missing = core.missing(blobs).await.map_err(status::from_store)?;
+    Ok(if missing.is_empty() { Completeness::Complete } else { Completeness::Incomplete })
 }
 
 /// All that a result stands for, as far as the trees that it names are here; how whole that is, presence aside.

@@ -12,12 +12,21 @@ use crate::{status, zstd_stream};
 /// The bytes compressed in one step on the async thread.
 const STEP_BYTES: usize = 256 * 1024;
 
-/// Answers a read with a stream of pieces. Spec.
+/// Answers a read with a stream of messages.
 pub(super) async fn read(
     core: &Core,
     caller: &Caller,
     request: &ReadRequest,
 ) -> Result<BoxStream<'static, Result<ReadResponse, Status>>, Status> {
+    Ok(data(core, caller, request).await?.map(|piece| piece.map(|data| ReadResponse { data })).boxed())
+}
+
+/// The data of those messages. Spec.
+pub(crate) async fn data(
+    core: &Core,
+    caller: &Caller,
+    request: &ReadRequest,
+) -> Result<BoxStream<'static, Result<Bytes, Status>>, Status> {
     let resource = resource::read(&core.settings, &request.resource_name)?;
     caller.check(Role::Read, &resource.instance).map_err(status::denied)?;
     let range = ByteRange::parse(request.read_offset, request.read_limit).map_err(status::out_of_range)?;
@@ -25,11 +34,10 @@ pub(super) async fn read(
         return Err(status::invalid("read_limit must be 0 for compressed-blobs"));
     }
     let body = open(core, &resource.digest, range).await?;
-    let sent = match resource.compressor {
+    Ok(match resource.compressor {
         Compressor::Identity => pieces::pieces(body).map(|piece| piece.map_err(status::from_store)).boxed(),
         Compressor::Zstd => compressed(body).boxed(),
-    };
-    Ok(sent.map(|piece| piece.map(|data| ReadResponse { data })).boxed())
+    })
 }
 
 async fn open(core: &Core, digest: &Digest, range: ByteRange) -> Result<BlobBody, Status> {

@@ -27,7 +27,7 @@ const COMPRESS_FROM_BYTES: usize = 128;
 const COMPRESS_INLINE_BYTES: usize = 64 * 1024;
 
 /// One answer per digest, in order. Spec.
-pub(super) async fn batch_read(
+pub(crate) async fn batch_read(
     core: &Core,
     request: re::BatchReadBlobsRequest,
 ) -> Result<re::BatchReadBlobsResponse, Status> {

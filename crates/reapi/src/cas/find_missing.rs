@@ -1,8 +1,9 @@
-use prost::Message;
+use cache_types::Digest;
 use tonic::Status;
 
 use crate::convert::{self, DigestReader};
 use crate::core::Core;
+use crate::digest_list::{self, DigestList};
 use crate::limits::MAX_OUTBOUND_BYTES;
 use crate::proto::re;
 use crate::status;
@@ -19,14 +20,30 @@ pub(super) async fn find_missing(
     if digests.is_empty() {
         return Ok(re::FindMissingBlobsResponse::default());
     }
-    let missing = core.blobs.find_missing(&digests).await.map_err(status::from_store)?;
-    let response =
-        re::FindMissingBlobsResponse { missing_blob_digests: missing.iter().map(convert::to_wire).collect() };
+    let missing = ask(core, &digests).await?;
+    Ok(re::FindMissingBlobsResponse { missing_blob_digests: missing.iter().map(convert::to_wire).collect() })
+}
+
+/// The same for a request that was not decoded.
+pub(crate) async fn missing_of(core: &Core, request: &DigestList<'_>) -> Result<Vec<Digest>, Status> {
+    convert::instance(request.instance_name)?;
+    let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
+    let read = |(hash, size_bytes): &(&str, i64)| reader.read_parts(hash, *size_bytes);
+    let digests: Result<Vec<Digest>, _> = request.digests.iter().map(read).collect();
+    let digests = digests.map_err(|error| status::bad_digest(&error))?;
+    if digests.is_empty() {
+        return Ok(digests);
+    }
+    ask(core, &digests).await
+}
+
+async fn ask(core: &Core, digests: &[Digest]) -> Result<Vec<Digest>, Status> {
+    let missing = core.blobs.find_missing(digests).await.map_err(status::from_store)?;
     // A request that fits the default limit has an answer that does; only a larger one comes here.
-    if response.encoded_len() >= MAX_OUTBOUND_BYTES {
+    if digest_list::encoded_len(&missing) >= MAX_OUTBOUND_BYTES {
         return Err(status::invalid("the answer would be over 4 MiB; ask for fewer digests at once"));
     }
-    Ok(response)
+    Ok(missing)
 }
 
 #[cfg(test)]

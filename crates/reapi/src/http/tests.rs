@@ -7,8 +7,8 @@ use cache_types::{Caller, Digest, DigestFunction, Grant, InstanceName, Role};
 use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
 use store::{BlobStore, Fault, Faulty, MemoryStore};
-use tonic::service::Routes;
-use tower::ServiceExt;
+use tower::util::BoxCloneService;
+use tower::{Layer, ServiceExt};
 
 use crate::action_cache::{self, ActionName};
 use crate::convert::to_wire;
@@ -64,8 +64,11 @@ impl Fixture {
     }
 }
 
-fn with_caller(routes: Routes, caller: Caller) -> Routes {
-    Routes::from(routes.into_axum_router().layer(Extension(caller)))
+/// All services, whoever calls them.
+type Routes = BoxCloneService<Request<Body>, http::Response<tonic::body::Body>, std::convert::Infallible>;
+
+fn with_caller(services: crate::Direct, caller: Caller) -> Routes {
+    Routes::new(Extension(caller).layer(services))
 }
 
 fn digest(data: &[u8]) -> Digest {
@@ -502,7 +505,7 @@ async fn a_refusal_is_401_with_challenges_or_403_and_nothing_is_stored() {
     let prefix = InstanceName::parse("team").expect("a name");
     let reader = Caller::known("r", "", vec![Grant { prefix, roles: [Role::Read].into_iter().collect() }]);
     let fixture = |routes| Fixture { store: store.clone(), routes };
-    let nobody = fixture(service.routes());
+    let nobody = fixture(Routes::new(service.routes()));
     let rejected = fixture(with_caller(service.routes(), Caller::rejected("it is not known")));
     let reader = fixture(with_caller(service.routes(), reader));
     let path = format!("/team{}", cas(b"x"));

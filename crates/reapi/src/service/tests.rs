@@ -10,6 +10,7 @@ use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
+use tower::Layer;
 
 use super::*;
 use crate::convert::to_wire;
@@ -42,10 +43,10 @@ async fn run_for(caller: Caller, settings: Settings) -> Running {
     let service = Service::new(store.clone(), store, settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
-    let routes = service.routes().into_axum_router().layer(axum::Extension(caller));
-    let server = Server::builder().add_routes(Routes::from(routes));
+    let routes = axum::Extension(caller).layer(service.routes());
     let task = tokio::spawn(async move {
-        server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serves");
+        let incoming = TcpListenerStream::new(listener);
+        Server::builder().serve_with_incoming(routes, incoming).await.expect("serves");
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
     Running { service, channel: endpoint.connect().await.expect("connects"), task }

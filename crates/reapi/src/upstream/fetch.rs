@@ -30,7 +30,7 @@ impl Upstream {
             tracing::debug!(action = %name.hash, "the far server's result is malformed");
             return Ok(None);
         };
-        if completeness::check(core, named, function).await? != Completeness::Complete {
+        if completeness::check(core, named, function).await?.0 != Completeness::Complete {
             return Ok(None);
         }
         // Near alone: it came from the far server.
