@@ -16,6 +16,7 @@ pub use names::OTHER;
 pub use route::{Method, Route};
 pub use rpc::Rpc;
 
+pub use crate::request_metadata::Requester;
 pub(crate) use layer::Observing;
 
 use std::sync::{Arc, OnceLock};

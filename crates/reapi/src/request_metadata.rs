@@ -106,7 +106,14 @@ fn name<B>(request: &Request<B>) -> Cow<'_, str> {
 
 /// The metadata of a request; `None` when there is none or it is broken, which must not fail the call. Spec: R-155.
 fn read<M: Message + Default>(headers: &HeaderMap) -> Option<M> {
-    let sent = KEYS.into_iter().find_map(|key| headers.get(key))?.as_bytes();
+    sent(headers).and_then(decode)
+}
+
+fn sent(headers: &HeaderMap) -> Option<&[u8]> {
+    KEYS.into_iter().find_map(|key| headers.get(key)).map(|value| value.as_bytes())
+}
+
+fn decode<M: Message + Default>(sent: &[u8]) -> Option<M> {
     let unpadded = sent.strip_suffix(b"==").or_else(|| sent.strip_suffix(b"=")).unwrap_or(sent);
     M::decode(Bytes::from(BASE64_NOPAD.decode(unpadded).ok()?)).ok()
 }
@@ -128,24 +135,30 @@ struct Tool {
 
 /// The program behind a request and what it is about, as far as it says so. For counting only, never for access.
 #[derive(Debug, Default)]
-pub(crate) struct Requester {
+pub struct Requester {
     tool: Bytes,
     mnemonic: Bytes,
 }
 
 impl Requester {
     /// Reads the metadata; a request of HTTP without any has the product that its `User-Agent` names.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        if let Some(Counted { tool_details, action_mnemonic }) = read(headers) {
-            return Self { tool: tool_details.unwrap_or_default().tool_name, mnemonic: action_mnemonic };
+    pub fn of(headers: &HeaderMap) -> Self {
+        if let Some(requester) = sent(headers).and_then(Self::parse) {
+            return requester;
         }
         let agent = headers.get(header::USER_AGENT).map(|agent| agent.as_bytes()).unwrap_or_default();
         let product = agent.split(|byte| matches!(byte, b'/' | b' ')).next().unwrap_or_default();
         Self { tool: Bytes::copy_from_slice(product), mnemonic: Bytes::new() }
     }
 
+    /// Reads the metadata as it travels, in base 64; `None` when it is broken.
+    pub fn parse(sent: &[u8]) -> Option<Self> {
+        let Counted { tool_details, action_mnemonic } = decode(sent)?;
+        Some(Self { tool: tool_details.unwrap_or_default().tool_name, mnemonic: action_mnemonic })
+    }
+
     /// The same with the instance that was asked.
-    pub(crate) fn asker<'a>(&'a self, instance: &'a InstanceName) -> Asker<'a> {
+    pub fn asker<'a>(&'a self, instance: &'a InstanceName) -> Asker<'a> {
         let text = |bytes: &'a Bytes| std::str::from_utf8(bytes).unwrap_or_default();
         Asker { instance: instance.as_str(), tool: text(&self.tool), mnemonic: text(&self.mnemonic) }
     }
@@ -153,11 +166,26 @@ impl Requester {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tonic::metadata::{MetadataMap, MetadataValue};
 
     use crate::proto::re::ToolDetails;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_metadata_is_read_or_ignored(bytes in proptest::collection::vec(any::<u8>(), 0..60), padding in "={0,3}") {
+            let sent = BASE64_NOPAD.encode(&bytes) + &padding;
+            for sent in [sent.as_bytes(), bytes.as_slice()] {
+                if let Some(requester) = Requester::parse(sent) {
+                    let instance = InstanceName::default();
+                    let asker = requester.asker(&instance);
+                    prop_assert!(asker.tool.len() + asker.mnemonic.len() <= bytes.len());
+                }
+            }
+        }
+    }
 
     #[test]
     fn both_keys_are_read_and_broken_values_ignored() {

@@ -38,7 +38,8 @@ pub fn start(filter: &str, export: Option<&SpanExport>) -> anyhow::Result<(Log, 
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_filter(filter);
     let provider = export.map(spans::provider).transpose()?;
     let exported = provider.as_ref().map(|provider| {
-        let requests = FilterFn::new(|metadata| metadata.is_span() && metadata.target().starts_with(REQUESTS));
+        // Questions whether a level is enabled pass too: whoever answers calls in shorter ways asks whether spans are wanted.
+        let requests = FilterFn::new(|metadata| !metadata.is_event() && metadata.target().starts_with(REQUESTS));
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("twofold")).with_location(false);
         layer.with_threads(false).with_filter(requests.with_max_level_hint(LevelFilter::DEBUG))
     });

@@ -147,15 +147,7 @@ mod tests {
         ] {
             let (mut parts, ()) = http::Request::new(()).into_parts();
             let described = format!("{caller:?}");
-            parts.extensions.extend(
-                caller
-                    .map(|caller| {
-                        let mut extensions = http::Extensions::new();
-                        extensions.insert(caller);
-                        extensions
-                    })
-                    .unwrap_or_default(),
-            );
+            caller.map(|caller| parts.extensions.insert(caller));
             let refused = Reader::from_request_parts(&mut parts, &()).await.err().map(|response| response.status());
             assert_eq!(refused, code, "{described}");
         }

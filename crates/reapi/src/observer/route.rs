@@ -15,6 +15,10 @@ pub enum Route {
     Turborepo,
     /// Nx's cache.
     Nx,
+    /// Nix binary caches.
+    Nix,
+    /// The prompt cache.
+    Prompt,
     /// What operators ask: health, readiness, metrics, status.
     Operation,
     /// Any other.
@@ -23,7 +27,7 @@ pub enum Route {
 
 impl Route {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Cas,
         Self::Action,
         Self::Ccache,
@@ -31,6 +35,8 @@ impl Route {
         Self::Gradle,
         Self::Turborepo,
         Self::Nx,
+        Self::Nix,
+        Self::Prompt,
         Self::Operation,
         Self::Other,
     ];
@@ -50,6 +56,8 @@ impl Route {
             ("gradle", _) => Self::Gradle,
             ("v8", _) => Self::Turborepo,
             ("v1", "cache") => Self::Nx,
+            ("v1", "prompt") => Self::Prompt,
+            ("nix", _) => Self::Nix,
             ("healthz" | "readyz" | "metrics" | "status" | "status.json", "") => Self::Operation,
             // A ccache key is shorter than any hash, and may be split after two digits.
             (_, head) if head.len() == 2 && last.len() == 38 => Self::Ccache,
@@ -70,6 +78,8 @@ impl Route {
             Self::Gradle => "gradle",
             Self::Turborepo => "turborepo",
             Self::Nx => "nx",
+            Self::Nix => "nix",
+            Self::Prompt => "prompt",
             Self::Operation => "operation",
             Self::Other => "other",
         }
@@ -113,7 +123,17 @@ impl From<&http::Method> for Method {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_path_has_a_route_and_doubled_slashes_change_none(path in "(/{1,2}[a-z0-9.%]{0,45}){0,5}") {
+            let single = path.replace("//", "/");
+            prop_assert_eq!(Route::of_path(&path), Route::of_path(&single));
+        }
+    }
 
     #[test]
     fn each_client_has_its_route() {
@@ -127,6 +147,8 @@ mod tests {
             ("/gradle/x".to_owned(), Route::Gradle),
             ("/v8/artifacts/x".to_owned(), Route::Turborepo),
             ("/v1/cache/1".to_owned(), Route::Nx),
+            ("/v1/prompt/lookup".to_owned(), Route::Prompt),
+            ("/nix/team/nar/x.nar".to_owned(), Route::Nix),
             ("/".to_owned(), Route::Operation),
             ("/metrics".to_owned(), Route::Operation),
             ("/favicon.ico".to_owned(), Route::Other),

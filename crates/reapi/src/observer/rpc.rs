@@ -18,13 +18,15 @@ pub enum Rpc {
     UpdateActionResult,
     HealthCheck,
     HealthWatch,
+    /// Any call of the prompt cache.
+    Prompt,
     /// Reflection, and what is not served here.
     Other,
 }
 
 impl Rpc {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::GetCapabilities,
         Self::FindMissingBlobs,
         Self::BatchUpdateBlobs,
@@ -41,8 +43,12 @@ impl Rpc {
         Self::UpdateActionResult,
         Self::HealthCheck,
         Self::HealthWatch,
+        Self::Prompt,
         Self::Other,
     ];
+
+    /// So many of them, the first ones, are methods of the services of builds.
+    const BUILD: usize = Self::HealthCheck as usize;
 
     /// The method that a path of HTTP/2 names.
     pub fn of_path(path: &str) -> Self {
@@ -55,11 +61,12 @@ impl Rpc {
                 "Watch" => Self::HealthWatch,
                 _ => Self::Other,
             },
+            "twofold.prompt.v1.PromptCache" => Self::Prompt,
             "build.bazel.remote.execution.v2.ContentAddressableStorage"
             | "build.bazel.remote.execution.v2.ActionCache"
             | "build.bazel.remote.execution.v2.Capabilities"
             | "google.bytestream.ByteStream" => {
-                Self::ALL.into_iter().find(|rpc| rpc.name() == method).unwrap_or(Self::Other)
+                Self::ALL.into_iter().take(Self::BUILD).find(|rpc| rpc.name() == method).unwrap_or(Self::Other)
             }
             _ => Self::Other,
         }
@@ -84,6 +91,7 @@ impl Rpc {
             Self::UpdateActionResult => "UpdateActionResult",
             Self::HealthCheck => "Check",
             Self::HealthWatch => "Watch",
+            Self::Prompt => "Prompt",
             Self::Other => "other",
         }
     }
@@ -101,6 +109,7 @@ mod tests {
             ("/grpc.health.v1.Health/Check", Rpc::HealthCheck),
             ("/build.bazel.remote.execution.v2.Execution/Execute", Rpc::Other),
             ("/google.bytestream.ByteStream/Nothing", Rpc::Other),
+            ("/google.bytestream.ByteStream/Prompt", Rpc::Other),
             ("/x.Y/GetActionResult", Rpc::Other),
             ("", Rpc::Other),
         ] {
