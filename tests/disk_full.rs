@@ -163,7 +163,7 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
 fn begun(
     client: &Client,
     digest: &re::Digest,
-) -> (mpsc::UnboundedSender<WriteRequest>, impl Stream<Item = WriteRequest>) {
+) -> (mpsc::UnboundedSender<WriteRequest>, impl Stream<Item = WriteRequest> + use<>) {
     let (more, coming) = mpsc::unbounded_channel();
     let resource_name = client.write_name(digest);
     more.send(WriteRequest { resource_name, data: vec![1; 1000], ..Default::default() })

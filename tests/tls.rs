@@ -31,7 +31,7 @@ fn serve(folder: &TempDir, authority: &Authority, args: &[&str]) -> Server {
     authority.issue("server", &["localhost"]).write(folder.path());
     std::fs::write(folder.path().join("ca.pem"), &authority.pem).expect("written");
     let (cert, key) = (path(folder, "cert.pem"), path(folder, "key.pem"));
-    Server::start(&[&["--tls-cert", &cert, "--tls-key", &key], args].concat())
+    Server::start(&[&["--tls-cert", cert.as_str(), "--tls-key", key.as_str()][..], args].concat())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,6 +123,7 @@ async fn a_certificate_of_another_authority_ends_the_handshake_and_none_is_neede
     std::fs::write(folder.path().join("twofold.toml"), config).expect("written");
     let server = serve(&folder, &authority, &["--config", &path(&folder, "twofold.toml")]);
     let builder = authority.issue("builder", &[]);
+    let (another, forged) = (authority.issue("another", &[]), stranger.issue("builder", &[]));
     let put = |pair| {
         let hash = harness::Blob::new(b"x".to_vec()).digest.hash;
         let stream = tls_stream(server.address(), &authority.pem, pair);
@@ -131,7 +132,7 @@ async fn a_certificate_of_another_authority_ends_the_handshake_and_none_is_neede
     };
     assert_eq!(put(Some(&builder)), 200);
     assert_eq!(put(None), 401);
-    assert_eq!(put(Some(&authority.issue("another", &[]))), 403);
-    assert_eq!(put(Some(&stranger.issue("builder", &[]))), 0, "no answer at all");
+    assert_eq!(put(Some(&another)), 403);
+    assert_eq!(put(Some(&forged)), 0, "no answer at all");
     assert_eq!(ask(&channel(server.address(), &authority.pem, None), Some(&format!("Bearer {token}"))).await, Code::Ok);
 }

@@ -196,7 +196,7 @@ async fn a_far_server_that_hangs_costs_a_bounded_wait_and_is_then_left_out() {
         .await;
 
         far.behave(Mood::Hangs);
-        let probe = client.find_missing(&[absent.digest.clone()]).await;
+        let probe = client.find_missing(std::slice::from_ref(&absent.digest)).await;
         assert_eq!(code(probe), Code::Unavailable, "{write}: what cannot be asked is not guessed");
         assert_eq!(code(client.read(&there.digest).await), Code::NotFound, "{write}: a read is a miss");
         assert_eq!(code(client.action_result(&there.digest).await), Code::NotFound, "{write}: so is a result");
@@ -204,14 +204,14 @@ async fn a_far_server_that_hangs_costs_a_bounded_wait_and_is_then_left_out() {
 
         let before = far.calls("");
         assert_eq!(code(client.read(&there.digest).await), Code::NotFound);
-        let probe = client.find_missing(&[absent.digest.clone()]).await;
-        let upload = client.batch_update(&[absent.clone()]).await.expect("an answer for each");
+        let probe = client.find_missing(std::slice::from_ref(&absent.digest)).await;
+        let upload = client.batch_update(std::slice::from_ref(&absent)).await.expect("an answer for each");
         let upload = upload[0].status.as_ref().map_or(0, |status| status.code);
         if write == "sync" {
             assert_eq!(code(probe), Code::Unavailable);
             assert_eq!(upload, Code::Unavailable as i32, "an acknowledged write is on both");
         } else {
-            assert_eq!(probe.expect("the near tier alone"), [absent.digest.clone()]);
+            assert_eq!(probe.expect("the near tier alone"), std::slice::from_ref(&absent.digest));
             assert_eq!(upload, 0, "an upload is taken in near");
             assert!(client.read(&absent.digest).await.expect("near") == absent.data);
         }
@@ -310,7 +310,7 @@ async fn presence_is_asked_once_in_a_while_and_anew_after_a_failed_read() {
     let (here, other) = (blob(90, 1000), blob(91, 1000));
     far.put(&here);
     let asked = [here.digest.clone(), other.digest.clone()];
-    assert_eq!(client.find_missing(&asked).await.expect("an answer"), [other.digest.clone()]);
+    assert_eq!(client.find_missing(&asked).await.expect("an answer"), std::slice::from_ref(&other.digest));
     assert_eq!(far.calls("FindMissingBlobs"), 1, "all in one question");
     for _ in 0..3 {
         assert!(client.has(&here.digest).await);
@@ -345,7 +345,7 @@ async fn instances_functions_and_credentials_pass_through() {
     // SHA-1 is not offered there: near alone.
     let sha1 = client.function(re::digest_function::Value::Sha1);
     let digest = harness::digest_of(&"1".repeat(40), 5);
-    assert_eq!(sha1.find_missing(&[digest.clone()]).await.expect("an answer"), [digest]);
+    assert_eq!(sha1.find_missing(std::slice::from_ref(&digest)).await.expect("an answer"), [digest]);
 }
 
 #[test]

@@ -55,7 +55,7 @@ async fn half_sent_puts_store_nothing() {
     let whole = request(&format!("PUT /cas/{}", blob.digest.hash), &[], &blob.data);
     let value = request("PUT /webdav/half", &[], &blob.data);
     let address = server.address().to_owned();
-    beside(&server, "half-sent PUT", 640, move || {
+    beside(&server, "half-sent PUT", 896, move || {
         let half = |number: usize| {
             let mut stream = TcpStream::connect(&address).expect("a listening server");
             let bytes = if number.is_multiple_of(2) { &whole } else { &value };

@@ -9,7 +9,7 @@ use bazel_remote_apis::google::bytestream::{QueryWriteStatusRequest, ReadRequest
 use futures::future::BoxFuture;
 use futures::stream;
 use tonic::transport::Channel;
-use tonic::{Code, IntoRequest, Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -66,8 +66,8 @@ impl Rpc {
     }
 
     /// The message with the credential beside it.
-    fn ask<T>(&self, message: impl IntoRequest<T>) -> Request<T> {
-        let mut request = message.into_request();
+    fn ask<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
         if let Some(header) = &self.header {
             request.metadata_mut().insert("authorization", header.parse().expect("a header"));
         }

@@ -61,7 +61,9 @@ fn of_store(error: &StoreError) -> (StatusCode, String) {
             (StatusCode::BAD_REQUEST, error.to_string())
         }
         StoreError::Damaged(_) => (StatusCode::NOT_FOUND, "not here".to_owned()),
-        StoreError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        StoreError::Unavailable { .. } | StoreError::LeftOut { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        }
         StoreError::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }

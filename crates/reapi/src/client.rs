@@ -93,8 +93,8 @@ pub enum Compression {
     ZstdWhenOffered,
 }
 
-/// What calls go through.
-type Transport = InterceptedService<Channel, Headers>;
+/// A connection that sends the headers of [`Settings`] with each call.
+pub type Transport = InterceptedService<Channel, Headers>;
 
 /// Another REAPI server as a [`BlobStore`]. Cheap to clone; clones share the connections, which are made anew when lost.
 ///
@@ -142,11 +142,6 @@ pub enum ConnectError {
 }
 
 impl RemoteStore {
-    /// The connection itself, for other services of the same server.
-    pub fn channel(&self) -> Channel {
-        self.channel.clone()
-    }
-
     /// Connects and reads the server's capabilities once.
     ///
     /// # Errors
@@ -214,8 +209,8 @@ impl RemoteStore {
         self.settings.instance.to_string()
     }
 
-    /// The next connection in turn.
-    fn transport(&self) -> Transport {
+    /// The next connection in turn; for other services of the same server too.
+    pub fn transport(&self) -> Transport {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.channels.len();
         let channel =
             self.channels.get(turn).unwrap_or_else(|| self.channels.first().expect("one connection at least"));

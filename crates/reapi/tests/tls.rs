@@ -49,7 +49,7 @@ async fn serve(authority: &Authority, clients: Option<&Authority>) -> Address {
     let port = incoming.local_addr().expect("a bound socket").port();
     let routes = common::open_to_all(&service);
     let server = Server::builder().tls_config(tls).expect("a certificate and its key");
-    tokio::spawn(server.add_routes(routes).serve_with_incoming(incoming));
+    tokio::spawn(server.serve_with_incoming(routes, incoming));
     format!("grpcs://localhost:{port}").parse().expect("an address")
 }
 

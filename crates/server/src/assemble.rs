@@ -79,7 +79,7 @@ fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result
     let settings = nix_cache::Settings {
         caches: caches.collect::<Result<_, _>>()?,
         uploads: config.data.clone(),
-        max_uploads_bytes: config.max_size_bytes / UPLOADS_SHARE,
+        max_uploads_bytes: config.max_uploads_bytes,
         no_progress: config.transport.no_progress,
         touch_every: touch_every(config.lease),
     };

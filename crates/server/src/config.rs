@@ -188,7 +188,7 @@ fn check_reach(listen: &[Endpoint], auth: &AuthSettings, allow_anonymous: bool, 
     }
     for endpoint in listen.iter().filter(|endpoint| endpoint.is_beyond_loopback() && !allow_anonymous) {
         let message = format!(
-            "{endpoint} can be reached by other machines, and nothing says who may do what: everyone could read all and \
+            "{endpoint} is beyond loopback: other machines can reach it, and nothing says who may do what: everyone could read all and \
              write what others then build from. Configure tokens (`twofold token new`), --htpasswd, certificates or OIDC, \
              or accept that with --allow-anonymous"
         );

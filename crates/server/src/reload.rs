@@ -39,17 +39,21 @@ impl Reloader {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.all(),
+                _ = hangup.recv() => {
+                    let (before, named) = (stamps(&self.config), watched(&self.config));
+                    self.all();
+                    seen = if watched(&self.config) == named { before } else { stamps(&self.config) };
+                }
                 _ = look.tick() => {
                     let now = stamps(&self.config);
                     if now == seen {
                         continue;
                     }
                     self.files();
+                    // A file that changed while it was read is read again.
+                    seen = now;
                 }
             }
-            // A file that changed while it was read is read again.
-            seen = stamps(&self.config);
         }
     }
 
@@ -124,9 +128,13 @@ impl Reloader {
 /// What tells that a file is another one than before.
 type Stamp = (PathBuf, Option<(SystemTime, u64, u64)>);
 
-fn stamps(config: &Config) -> Vec<Stamp> {
+fn watched(config: &Config) -> Vec<PathBuf> {
     let certificates = config.tls.as_ref().map_or(Vec::new(), TlsSettings::files);
-    config.auth.files().into_iter().chain(certificates).map(|path| (path.clone(), stamp(&path))).collect()
+    config.auth.files().into_iter().chain(certificates).collect()
+}
+
+fn stamps(config: &Config) -> Vec<Stamp> {
+    watched(config).into_iter().map(|path| (path.clone(), stamp(&path))).collect()
 }
 
 fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {

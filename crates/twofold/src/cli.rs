@@ -13,7 +13,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Serve a build cache: the cache half of the Remote Execution API over an embedded store
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Run cargo with its compilations and test runs cached
     Cargo(cargo::Args),
     /// Store files in a cache and print their digests

@@ -78,6 +78,8 @@ async fn an_index_that_met_a_full_disk_goes_on_when_there_is_room() {
     let Some(disk) = SmallDisk::mount() else { return };
     let store = Embedded::open(settings(&disk.data(), 1024 * MIB)).expect("opened");
     let kept = put(&store, &noise(1, 1000)).await;
+    // What was promised is not evicted for the disk's sake.
+    assert!(is_here(&store, &kept).await);
     disk.fill();
     // Past the store's own caution, until RocksDB itself fails.
     let index = &store.engine().index;

@@ -216,12 +216,14 @@ async fn a_damaged_index_is_made_anew_from_what_it_tells_and_from_the_bytes() {
     assert!(records as u64 > 90 * rounds / 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_checks_at_once_are_one_too_many() {
+#[test]
+fn two_checks_at_once_are_one_too_many() {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _inside = runtime.enter();
     let store = open(folder.path());
     let _running = store.engine().checking.lock();
-    let refused = store.check(Mending::Mend, Arc::default()).await;
+    let refused = runtime.block_on(store.check(Mending::Mend, Arc::default()));
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
 }
 

@@ -47,7 +47,7 @@ impl RemoteStore {
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(Body::new(axum::body::Body::from(body)))
             .map_err(failed)?;
-        let (head, body) = self.channel.clone().oneshot(request).await.map_err(failed)?.into_parts();
+        let (head, body) = self.transport().oneshot(request).await.map_err(failed)?.into_parts();
         let mut pieces = axum::body::Body::new(body).into_data_stream();
         if head.status.is_success() {
             return Ok(lines(pieces.map_err(failed)));

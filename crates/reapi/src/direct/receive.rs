@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 /// What stands before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 /// The largest message that is gathered here.
-const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 
 /// What came of a request's body.
 pub(super) enum Received {

@@ -94,7 +94,7 @@ async fn finding_what_is_missing_is_answered_as_by_the_ordinary_service() {
     let answer = fixture.ask(FIND, &ask(all, "team/a", 0)).await;
     assert_eq!(answer.code.as_deref(), Some("0"));
     let named = re::FindMissingBlobsResponse::decode(&answer.data[5..]).expect("an answer").missing_blob_digests;
-    assert_eq!(named, [gone.clone()]);
+    assert_eq!(named, std::slice::from_ref(&gone));
     for (request, code) in [
         (ask(Vec::new(), "", 0), "0"),
         (ask(vec![gone.clone()], "a/blobs", 0), "3"),

@@ -222,9 +222,8 @@ async fn send(sender: &Sender, batch: &mut Vec<Entry>) {
     let mut refused = 0;
     while !batch.is_empty() {
         sender.far().until_up().await;
-        match try_send(sender, batch).await {
-            Ok(()) => refused += 1,
-            Err(Away) => {}
+        if try_send(sender, batch).await.is_ok() {
+            refused += 1;
         }
         if refused == MAX_REFUSED {
             batch.drain(..).for_each(|entry| sender.give_up(&entry, &no_room()));

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::middleware::AddExtension;
 use cache_types::Caller;
 use http::{Request, Response};
 use reapi::client::{Address, RemoteStore, Settings};
@@ -27,15 +28,15 @@ where
 }
 
 /// The services for callers who may do everything.
-pub fn open_to_all(service: &reapi::Service) -> Routes {
-    service.routes().into_axum_router().layer(Extension(Caller::local())).into()
+pub fn open_to_all(service: &reapi::Service) -> AddExtension<reapi::Direct, Caller> {
+    Extension(Caller::local()).layer(service.routes())
 }
 
 /// The services over a new memory store.
 pub async fn serve_memory() -> (Arc<MemoryStore>, Address) {
     let memory = Arc::new(MemoryStore::default());
     let service = reapi::Service::new(memory.clone(), memory.clone(), reapi::Settings::default());
-    (memory, serve(Extension(Caller::local()).layer(service.routes())).await)
+    (memory, serve(open_to_all(&service)).await)
 }
 
 /// A client to a server over a new memory store.

@@ -5,6 +5,7 @@ use bytesize::ByteSize;
 use cache_types::{Digest, DigestFunction, Hash, InstanceName};
 use reapi::Origin;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Upkeep that somebody asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,10 +96,12 @@ impl Request {
     /// [`RequestError`], also for what parses and makes no sense.
     pub fn parse(task: &str, body: &[u8]) -> Result<Self, RequestError> {
         let body = if body.is_empty() { b"{}" } else { body };
+        // An array would do for a struct too, and that is nobody's meaning.
+        let body = Value::Object(serde_json::from_slice(body)?);
         let request = match task {
-            "gc" => Self::Gc(serde_json::from_slice(body)?),
-            "fsck" => Self::Fsck(serde_json::from_slice(body)?),
-            "purge" => Self::Purge(serde_json::from_slice(body)?),
+            "gc" => Self::Gc(serde_json::from_value(body)?),
+            "fsck" => Self::Fsck(serde_json::from_value(body)?),
+            "purge" => Self::Purge(serde_json::from_value(body)?),
             _ => return Err(RequestError::Task),
         };
         request.check()?;

@@ -4,8 +4,7 @@ use anyhow::Context;
 use prompt_cache::proto::prompt_cache_client::PromptCacheClient;
 use prompt_cache::proto::{Chain, Invocation};
 use prompt_key::Options;
-use reapi::client::RemoteStore;
-use tonic::transport::Channel;
+use reapi::client::{RemoteStore, Transport};
 
 use super::request::RequestArgs;
 use crate::remote::RemoteArgs;
@@ -85,9 +84,9 @@ fn chain(bytes: &[u8], options: &Options, repo: &str) -> anyhow::Result<Chain> {
 }
 
 /// The prompt cache and the blobs of a server, over one connection.
-pub async fn connect(remote: &RemoteArgs) -> anyhow::Result<(PromptCacheClient<Channel>, RemoteStore)> {
+pub async fn connect(remote: &RemoteArgs) -> anyhow::Result<(PromptCacheClient<Transport>, RemoteStore)> {
     let store = remote.connect().await?;
-    let client = PromptCacheClient::new(store.channel())
+    let client = PromptCacheClient::new(store.transport())
         .max_decoding_message_size(MAX_ANSWER_BYTES)
         .max_encoding_message_size(MAX_ANSWER_BYTES);
     Ok((client, store))
