@@ -47,6 +47,9 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
         max_uploads_bytes: config.max_uploads_bytes,
         max_blob_size_bytes: config.max_blob_bytes,
         no_progress: config.transport.no_progress,
+        default_digest_function: config.default_digest_function,
+        instances: config.instances.clone(),
+        memory: config.memory.clone(),
         ..reapi::Settings::default()
     };
     let meters = Arc::new(StoreMeters::default());

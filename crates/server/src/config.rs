@@ -2,6 +2,7 @@
 
 mod auth;
 mod fault;
+mod instances;
 mod raw;
 mod show;
 
@@ -9,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use cache_types::DigestFunction;
+use reapi::{InstanceRule, MemoryLimits};
 
 pub use self::fault::{ConfigError, Fault};
 pub(crate) use self::raw::time;
-pub use self::raw::{RawAuth, RawConfig, RawIssuer, RawLimits, RawRights, RawRule, RawTls};
+pub use self::raw::{RawAuth, RawConfig, RawInstance, RawIssuer, RawLimits, RawRights, RawRule, RawTls};
 use crate::identity::AuthSettings;
 use crate::tls::TlsSettings;
 use crate::{Endpoint, NixCache, RawUpstream, TransportLimits, upstream};
@@ -82,6 +85,12 @@ pub struct Config {
     pub max_blob_bytes: u64,
     /// The most bytes of uploads of unknown hash.
     pub max_uploads_bytes: u64,
+    /// What all peers share.
+    pub memory: MemoryLimits,
+    /// The function of hashes of 64 digits that no request names one for; SHA-256 where none is given.
+    pub default_digest_function: Option<DigestFunction>,
+    /// Rules for instances.
+    pub instances: Vec<InstanceRule>,
     /// The certificates, where there are any.
     pub tls: Option<TlsSettings>,
     /// Who may do what.
@@ -118,6 +127,10 @@ impl Config {
         }
         let lease = raw.lease.unwrap_or(DEFAULT_LEASE);
         let upstream = check_upstream(&raw.upstream, &listen, &mut faults);
+        let instances = instances::check(&raw.instances, &mut faults);
+        let default_digest_function =
+            instances::function("default_digest_function", raw.default_digest_function.as_deref(), &mut faults);
+        let memory = check_memory(&raw.limits, &mut faults);
         match (data, max_size_bytes, faults.is_empty()) {
             (Some(data), Some(max_size_bytes), true) => Ok(Self {
                 listen,
@@ -135,6 +148,9 @@ impl Config {
                 transport,
                 max_blob_bytes: raw.limits.blob.map_or(0, |size| size.as_u64()),
                 max_uploads_bytes: raw.limits.uploads.map_or(max_size_bytes / UPLOADS_SHARE, |size| size.as_u64()),
+                memory,
+                default_digest_function,
+                instances,
                 tls,
                 auth,
                 upstream,
@@ -160,6 +176,25 @@ impl Config {
         }
         if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
     }
+}
+
+/// The memory that all peers share; each part holds at least one message, or one piece of a large blob.
+fn check_memory(raw: &RawLimits, faults: &mut Vec<Fault>) -> MemoryLimits {
+    const LEAST: u64 = 32 * 1024 * 1024;
+    let mut limits = MemoryLimits::default();
+    let parts = [
+        ("limits.message_memory", raw.message_memory, &mut limits.messages_bytes),
+        ("limits.download_memory", raw.download_memory, &mut limits.downloads_bytes),
+        ("limits.upload_memory", raw.upload_memory, &mut limits.uploads_bytes),
+    ];
+    for (key, given, limit) in parts {
+        match given.map(|size| size.as_u64()) {
+            Some(size) if size < LEAST => faults.push(Fault::new(key, format!("give at least {}", ByteSize(LEAST)))),
+            Some(size) => *limit = size,
+            None => {}
+        }
+    }
+    limits
 }
 
 fn check_listen(raw: &[String], faults: &mut Vec<Fault>) -> Vec<Endpoint> {

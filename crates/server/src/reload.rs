@@ -118,6 +118,9 @@ impl Reloader {
             ("limits.connections", old.transport.max_connections != new.transport.max_connections),
             ("limits.blob", old.max_blob_bytes != new.max_blob_bytes),
             ("limits.uploads", old.max_uploads_bytes != new.max_uploads_bytes),
+            ("limits of memory", old.memory != new.memory),
+            ("instances", old.instances != new.instances),
+            ("default_digest_function", old.default_digest_function != new.default_digest_function),
         ];
         for (key, _) in changes.iter().filter(|(_, is_changed)| *is_changed) {
             tracing::warn!(key, "has changed; it takes effect at the next start");

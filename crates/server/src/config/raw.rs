@@ -40,6 +40,10 @@ pub struct RawConfig {
     pub nix_caches: Vec<String>,
     /// What to log.
     pub log: Option<String>,
+    /// The function of hashes of 64 digits that no request names one for.
+    pub default_digest_function: Option<String>,
+    /// Rules for instances and those below them; the empty name is all.
+    pub instances: BTreeMap<String, RawInstance>,
     /// The far server.
     pub upstream: RawUpstream,
     /// What peers may use.
@@ -48,6 +52,16 @@ pub struct RawConfig {
     pub tls: RawTls,
     /// Who may do what.
     pub auth: RawAuth,
+}
+
+/// What holds over HTTP for an instance and those below it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawInstance {
+    /// Take nothing but action results under `/ac/`.
+    pub strict_ac: bool,
+    /// What a hash of 64 digits is taken for first.
+    pub default_digest_function: Option<String>,
 }
 
 /// What peers may use.
@@ -70,6 +84,15 @@ pub struct RawLimits {
     /// Uploads of unknown hash together.
     #[serde(deserialize_with = "size")]
     pub uploads: Option<ByteSize>,
+    /// Memory for messages of all peers.
+    #[serde(deserialize_with = "size")]
+    pub message_memory: Option<ByteSize>,
+    /// Memory for blobs on their way out.
+    #[serde(deserialize_with = "size")]
+    pub download_memory: Option<ByteSize>,
+    /// Memory for blobs on their way in.
+    #[serde(deserialize_with = "size")]
+    pub upload_memory: Option<ByteSize>,
 }
 
 /// Certificates.
@@ -212,6 +235,8 @@ impl RawConfig {
             nix_caches: list(self.nix_caches, file.nix_caches),
             idle_exit: self.idle_exit.or(file.idle_exit),
             log: self.log.or(file.log),
+            default_digest_function: self.default_digest_function.or(file.default_digest_function),
+            instances: file.instances,
             upstream: self.upstream.over(file.upstream),
             limits: file.limits,
             tls: RawTls {
@@ -241,7 +266,7 @@ fn faults_by_key(table: Table) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (key, value) in table {
         match value {
-            Value::Table(section) if matches!(key.as_str(), "upstream" | "limits" | "tls" | "auth") => {
+            Value::Table(section) if matches!(key.as_str(), "instances" | "upstream" | "limits" | "tls" | "auth") => {
                 for (inner, value) in section {
                     let alone = Table::from_iter([(inner.clone(), value)]);
                     check_alone(

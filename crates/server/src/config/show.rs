@@ -1,5 +1,5 @@
 use bytesize::ByteSize;
-use reapi::{UpstreamSettings, UpstreamWrite};
+use reapi::{InstanceRule, UpstreamSettings, UpstreamWrite};
 use toml::{Table, Value};
 
 use super::{Config, Durability};
@@ -26,6 +26,12 @@ impl Config {
         if let Some(upstream) = &self.upstream {
             put("upstream", self::upstream(upstream).into());
         }
+        if let Some(function) = self.default_digest_function {
+            put("default_digest_function", function.name().into());
+        }
+        if !self.instances.is_empty() {
+            put("instances", Table::from_iter(self.instances.iter().map(instance)).into());
+        }
         put("limits", self.limits().into());
         if let Some(tls) = &self.tls {
             let mut section = Table::new();
@@ -50,8 +56,19 @@ impl Config {
             ("no_progress".to_owned(), time(limits.no_progress)),
             ("blob".to_owned(), size(self.max_blob_bytes)),
             ("uploads".to_owned(), size(self.max_uploads_bytes)),
+            ("message_memory".to_owned(), size(self.memory.messages_bytes)),
+            ("download_memory".to_owned(), size(self.memory.downloads_bytes)),
+            ("upload_memory".to_owned(), size(self.memory.uploads_bytes)),
         ])
     }
+}
+
+fn instance(rule: &InstanceRule) -> (String, Value) {
+    let mut table = Table::from_iter([("strict_ac".to_owned(), rule.strict_ac.into())]);
+    if let Some(function) = rule.default_digest_function {
+        table.insert("default_digest_function".to_owned(), function.name().into());
+    }
+    (rule.prefix.to_string(), table.into())
 }
 
 /// Headers and tokens are left out.
