@@ -100,7 +100,7 @@ impl Pages {
             }
         }
         // The files live longer by this call; which of them are missing is not asked here. Spec: R-100.
-        self.core.blobs.find_missing(&files).await.map_err(status::from_store)?;
+        self.core.missing(&files).await.map_err(status::from_store)?;
         if self.next.is_some() {
             response.next_page_token = page_token::make(&self.root, self.sent);
         }
