@@ -32,7 +32,9 @@ impl Refusal {
             Self::Denied(Denied::Role { .. }) => (Code::PermissionDenied, StatusCode::FORBIDDEN),
             Self::Denied(_) => (Code::Unauthenticated, StatusCode::UNAUTHORIZED),
             Self::Store(StoreError::Full { .. }) => (Code::ResourceExhausted, StatusCode::INSUFFICIENT_STORAGE),
-            Self::Store(StoreError::Unavailable { .. }) => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
+            Self::Store(StoreError::Unavailable { .. } | StoreError::LeftOut { .. }) => {
+                (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE)
+            }
             Self::Store(_) => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
         }
     }

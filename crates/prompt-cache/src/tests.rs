@@ -381,6 +381,16 @@ async fn another_tenant_neither_sees_nor_probes() {
 }
 
 #[tokio::test]
+async fn a_rule_whose_results_cannot_be_put_back_is_refused() {
+    let bench = bench();
+    let invocation = Invocation { profile: "base@1+mask-paths@1".to_owned(), ..plain() };
+    let request = LookupRequest { invocation: Some(invocation), ..LookupRequest::default() };
+    assert!(
+        matches!(bench.cache.0.lookup(&bench.caller, &request).await, Err(Refusal::Invalid(why)) if why.contains("mask-paths@1"))
+    );
+}
+
+#[tokio::test]
 async fn who_lacks_the_role_neither_records_nor_reports_nor_invalidates() {
     let bench = bench();
     let reader = caller("reader", "acme", &[Role::Read, Role::CasWrite, Role::AcWrite]);
