@@ -101,7 +101,7 @@ fn digest_len(digest: &Digest) -> usize {
         0 => 0,
         size => 1 + encoded_len_varint(size),
     };
-    2 + hex_len + size_len
+    1 + encoded_len_varint(hex_len as u64) + hex_len + size_len
 }
 
 /// The length of a `FindMissingBlobsResponse` with these digests.
