@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use server::{Config, ConfigError, RawAuth, RawConfig, RawLimits, RawTls, Reload, SpanExport};
+use server::{Config, ConfigError, RawAuth, RawConfig, RawTls, Reload, SpanExport};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -155,7 +155,6 @@ impl Args {
             nix_caches: self.nix_cache.clone(),
             upstream: self.upstream.clone().into_raw(),
             log: self.log.clone(),
-            limits: RawLimits::default(),
             tls: RawTls { cert: access.tls_cert, key: access.tls_key, client_ca: access.tls_client_ca },
             auth: RawAuth {
                 anonymous_roles: access.anonymous_role,
@@ -163,6 +162,7 @@ impl Args {
                 htpasswd: access.htpasswd,
                 ..RawAuth::default()
             },
+            ..RawConfig::default()
         }
     }
 }
