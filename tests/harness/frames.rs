@@ -27,7 +27,10 @@ pub const WINDOW_UPDATE: u8 = 8;
 const FIRST_WINDOW: i64 = 65_535;
 
 /// How long a server may grant nothing before it is taken to grant no more.
-const GRANT_PATIENCE: Duration = Duration::from_millis(500);
+const GRANT_PATIENCE: Duration = Duration::from_millis(200);
+
+/// The flag of settings that are taken notice of.
+const ACK: u8 = 1;
 
 /// The flag of the last frame of headers.
 pub const END_HEADERS: u8 = 4;
@@ -122,7 +125,9 @@ impl Frames {
         let word = |bytes: &[u8]| i64::from(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
         match head[3] {
             WINDOW_UPDATE => *self.credit.entry(stream).or_insert(self.first_credit) += word(&payload),
-            SETTINGS => {
+            SETTINGS if head[4] & ACK == 0 => {
+                // What the server allows holds from here on.
+                self.frame(SETTINGS, ACK, 0, &[]);
                 let window =
                     payload.chunks(6).find(|setting| setting[..2] == [0, 4]).map(|setting| word(&setting[2..]));
                 let change = window.map_or(0, |window| window - self.first_credit);

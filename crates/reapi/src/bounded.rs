@@ -71,11 +71,10 @@ impl BlobStore for Bounded {
     }
 }
 
-/// The body, which keeps its share as long as it lasts.
+/// The body, which keeps its share until it ends. Asked once more after that, it has ended still.
 fn sharing(body: BlobBody, share: Share) -> BlobBody {
-    BlobBody::from_stream(futures::stream::unfold((body, share), |(mut body, share)| async move {
-        let piece = body.next().await?;
-        Some((piece, (body, share)))
+    BlobBody::from_stream(futures::stream::try_unfold((body, share), |(mut body, share)| async move {
+        Ok(body.next().await.transpose()?.map(|piece| (piece, (body, share))))
     }))
 }
 
@@ -92,6 +91,15 @@ mod tests {
     async fn it_keeps_the_rules_of_every_store() {
         let memory = Arc::new(MemoryStore::default());
         conformance::blob_store(&Bounded::new(memory, &MemoryLimits::default()), 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_body_that_has_ended_has_ended_still() {
+        let share = Budget::new("memory", 1024, Duration::ZERO).take(1).await.expect("there is some");
+        let pieces = futures::stream::iter([Ok(bytes::Bytes::from_static(b"x"))]);
+        let mut body = sharing(BlobBody::from_stream(pieces.fuse()), share);
+        assert!(body.next().await.is_some());
+        assert!(body.next().await.is_none() && body.next().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

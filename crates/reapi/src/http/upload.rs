@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::status;
 
 /// What of a body whose digest is not known yet is held in memory; the rest goes through a file without a name.
-pub(super) const HELD_BYTES: usize = 1024 * 1024;
+pub(super) const HELD_BYTES: usize = 256 * 1024;
 
 /// The bytes read from that file at once.
 const PIECE_BYTES: usize = 256 * 1024;
