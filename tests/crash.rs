@@ -242,9 +242,11 @@ fn files(folder: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
         for entry in std::fs::read_dir(&folder).expect("a folder of the store") {
             let entry = entry.expect("a folder of the store");
             let metadata = entry.metadata().expect("a file's length");
+            // Keys and secrets beside the store: a server without them must not start with others in their place.
+            let is_secret = entry.path().extension().is_some_and(|extension| extension == "secret");
             if metadata.is_dir() {
                 folders.push(entry.path());
-            } else if metadata.len() > 0 {
+            } else if metadata.len() > 0 && !is_secret {
                 if of_index { index.push(entry.path()) } else { rest.push(entry.path()) }
             }
         }

@@ -191,7 +191,7 @@ async fn room_is_set_aside_before_the_bytes_come_and_given_back_when_they_do_not
     assert_eq!(harness::http::exchange(server.listener(), head.as_bytes()).code, 507);
 
     // What is under way holds its room, and gives it back when the client goes away.
-    let (more, upload) = begun(&client, &of_size("under way", 50 << 20));
+    let (more, upload) = begun(&client, &of_size("under way", 70 << 20));
     let holder = tokio::spawn(async move { client.write_stream(upload).await });
     let client = server.client();
     let late = Blob::random(&mut Random::new(9), 40 << 20);
