@@ -111,7 +111,12 @@ async fn hostile_protobuf_is_refused_by_every_method() {
             let is_refused = is_bytes || matches!(status.code(), Code::Internal | Code::InvalidArgument);
             assert!(is_refused, "{method}, {what}: {:?} {}", status.code(), status.message());
         }
-        // An action result as stored bytes: the outer message is in order, the inner one is not.
+        // An action result as stored bytes: the outer message is in order, the inner one is not. It has no text of its own,
+        // but its output files have.
+        let bytes = match what {
+            "text that is none" => [&[0x12, u8::try_from(bytes.len()).expect("short")][..], &bytes].concat(),
+            _ => bytes,
+        };
         let mut inner = vec![0x1a];
         prost::encoding::encode_varint(bytes.len() as u64, &mut inner);
         inner.extend_from_slice(&bytes);
