@@ -1,6 +1,6 @@
 use clap::{Parser, Subcommand};
 
-use crate::{cargo, config, find_missing, fsck, gc, get, nix, prompt, purge, put, serve, stat, token};
+use crate::{bench, cargo, config, find_missing, fsck, gc, get, nix, prompt, purge, put, serve, stat, token};
 
 /// Build caching for software that agents write.
 #[derive(Parser)]
@@ -14,6 +14,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve a build cache: the cache half of the Remote Execution API over an embedded store
     Serve(Box<serve::Args>),
+    /// Measure a build cold, warm and hot, side by side
+    Bench(bench::Args),
     /// Run cargo with its compilations and test runs cached
     Cargo(cargo::Args),
     /// Store files in a cache and print their digests

@@ -1,5 +1,6 @@
 //! The one binary.
 
+mod bench;
 mod cargo;
 mod cli;
 mod config;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(*args).await,
+        Command::Bench(args) => bench::run(args).await,
         Command::Cargo(args) => cargo::run(args).await,
         Command::Put(args) => put::run(args).await,
         Command::Get(args) => get::run(args).await,

@@ -1,0 +1,59 @@
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+/// A change to one file, as a model wrote it first and as it writes it when it is asked again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Edit {
+    /// What it is, for people.
+    pub(super) name: String,
+    /// The file, relative to the workspace.
+    file: String,
+    /// The text that is replaced; it occurs once.
+    from: String,
+    /// What was written first.
+    canonical: String,
+    /// What is written when it is asked again.
+    regenerated: String,
+}
+
+/// Which of the two texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    Canonical,
+    Regenerated,
+}
+
+impl Edit {
+    /// Reads a list of them.
+    pub(super) fn read(file: &Path) -> anyhow::Result<Vec<Self>> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let edits: Vec<Self> =
+            serde_json::from_str(&text).with_context(|| format!("{} is no list of edits", file.display()))?;
+        if edits.is_empty() {
+            bail!("{} has no edits", file.display());
+        }
+        Ok(edits)
+    }
+
+    /// Changes the file in a copy of the workspace.
+    pub(super) fn apply(&self, workspace: &Path, words: Words) -> anyhow::Result<()> {
+        let path = workspace.join(&self.file);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if text.matches(&self.from).count() != 1 {
+            bail!("{}: the text of the edit {:?} does not occur once", self.file, self.name);
+        }
+        let to = match words {
+            Words::Canonical => &self.canonical,
+            Words::Regenerated => &self.regenerated,
+        };
+        std::fs::write(&path, text.replace(&self.from, to)).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The file, for those who read it.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+}
