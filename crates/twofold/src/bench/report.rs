@@ -17,8 +17,11 @@ pub(super) struct Report {
     pub(super) runs: Vec<Run>,
 }
 
+/// A ratio of two phases, and its name.
+pub(super) type Ratio = (&'static str, fn(&Site) -> f64);
+
 /// The ratios that are told and compared: how much faster each phase is than the cold one.
-pub(super) const RATIOS: &[(&str, fn(&Site) -> f64)] = &[
+pub(super) const RATIOS: &[Ratio] = &[
     ("cold/hot", |site| site.cold.wall / site.hot.wall),
     ("cold/warm", |site| site.cold.wall / site.warm.wall),
     ("plain/cold", |site| site.plain.wall / site.cold.wall),
