@@ -1,6 +1,7 @@
 //! What Nix names things by: store paths, hashes in its base 32, narinfo files, signatures. Spec: nix-binary-cache §3, §4.
 
 mod base32;
+mod base64;
 mod content_address;
 mod hash_text;
 mod nar_info;

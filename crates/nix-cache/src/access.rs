@@ -1,8 +1,26 @@
 use cache_types::{Caller, Denied, Role};
+use http::Method;
 use http::request::Parts;
 
 use crate::response::Refusal;
 use crate::settings::{Audience, CacheSettings};
+
+/// What a request of a path that is read and pushed is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    Read,
+    /// By the caller of this name.
+    Push(String),
+}
+
+/// What the request is for, by its method; refuses a caller who may not do that.
+pub(crate) fn intent(head: &Parts, cache: &CacheSettings) -> Result<Intent, Refusal> {
+    match head.method {
+        Method::GET | Method::HEAD => reading(head, cache).map(|()| Intent::Read),
+        Method::PUT => pushing(head, cache).map(Intent::Push),
+        _ => Err(Refusal::Method("GET, HEAD, PUT")),
+    }
+}
 
 /// Refuses a caller who may not read the cache. A public one is read by everyone.
 pub(crate) fn reading(head: &Parts, cache: &CacheSettings) -> Result<(), Refusal> {

@@ -8,14 +8,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use cache_types::Hash;
 use cache_types::nix::StorePathHash;
-use store::{BlobStore, RecordStore};
+use store::{BlobStore, RecordKey, RecordStore};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::plans::Plans;
+use crate::recent::Recent;
 use crate::records::{NarRecord, PathRecord, decode, nar_key, path_key};
 use crate::render::{self, Plan, PlanError};
 use crate::response::Refusal;
 use crate::route::{self, Route};
+use crate::served::ServedPath;
 use crate::settings::{CacheSettings, Settings};
 use crate::spool::Room;
 use crate::unpack::Bench;
@@ -25,6 +26,10 @@ use crate::upstream::Upstreams;
 const UNPACKED_AT_ONCE: usize = 32;
 /// A NAR that was read and hashed whole is not read again for this long before it is promised once more.
 const SOUND_FOR: Duration = Duration::from_secs(60);
+/// Plans that are kept take about this much memory at most: their folders are not read again.
+const PLANS_BYTES: usize = 64 * 1024 * 1024;
+/// As much is kept of narinfo files as they were served.
+const SERVED_BYTES: usize = 32 * 1024 * 1024;
 /// Locks for writers of one path.
 const PATH_LOCKS: usize = 64;
 
@@ -39,7 +44,8 @@ pub(crate) struct Inner {
     pub(crate) bench: Bench,
     pub(crate) no_progress: Duration,
     pub(crate) touch_every: Duration,
-    pub(crate) plans: Plans,
+    pub(crate) plans: Recent<Hash, Plan>,
+    pub(crate) served: Recent<RecordKey, ServedPath>,
     pub(crate) unpacking: Semaphore,
     pub(crate) path_locks: [Mutex<()>; PATH_LOCKS],
     pub(crate) pins_lock: Mutex<()>,
@@ -61,7 +67,8 @@ impl NixCaches {
             },
             no_progress: settings.no_progress,
             touch_every: settings.touch_every,
-            plans: Plans::default(),
+            plans: Recent::new(PLANS_BYTES),
+            served: Recent::new(SERVED_BYTES),
             unpacking: Semaphore::new(UNPACKED_AT_ONCE),
             path_locks: std::array::from_fn(|_| Mutex::default()),
             pins_lock: Mutex::default(),
@@ -125,7 +132,7 @@ impl Inner {
         let plan = match self.plans.get(nar) {
             Some(plan) => plan,
             None => match render::load(&*self.blobs, *nar, &record).await {
-                Ok(plan) => self.plans.insert(plan),
+                Ok(plan) => self.plans.insert_first(*nar, plan),
                 Err(PlanError::Gone) => return Ok(None),
                 Err(PlanError::Store(error)) => return Err(error.into()),
             },

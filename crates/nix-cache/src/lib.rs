@@ -6,7 +6,8 @@
 //! | `nar` | the archive: reader and writer |
 //! | `compression`, `spool`, `feed`, `unpack` | an upload, taken apart with bounded memory |
 //! | `keep`, `records` | blobs, and the records that name them |
-//! | `render`, `plans` | a NAR put together again |
+//! | `render` | a NAR put together again |
+//! | `served`, `recent` | narinfo files as they are served, and what is remembered of both |
 //! | `route`, `access`, `read`, `push`, `text`, `pins` | the routes |
 //! | `upstream` | other caches |
 //! | `response` | the one table from faults to status codes |
@@ -19,14 +20,15 @@ mod keep;
 mod key_file;
 pub mod nar;
 mod pins;
-mod plans;
 mod push;
 mod range;
 mod read;
+mod recent;
 mod records;
 mod render;
 mod response;
 mod route;
+mod served;
 mod settings;
 mod spool;
 mod text;

@@ -34,7 +34,7 @@ struct Uploaded {
     compression: Compression,
 }
 
-/// Uploads. Spec: nix-binary-cache §7.
+/// Uploads, by callers who may push. Spec: nix-binary-cache §7.
 impl Inner {
     pub(crate) async fn put_nar(
         &self,
@@ -43,7 +43,6 @@ impl Inner {
         body: Body,
         name: NarName,
     ) -> Result<Response, Refusal> {
-        access::pushing(head, cache)?;
         if encoding(head)? != Compression::None {
             return Err(Refusal::Encoding("a NAR has no content encoding: its name says how it is packed".to_owned()));
         }
@@ -84,9 +83,8 @@ impl Inner {
         cache: &CacheSettings,
         head: &Parts,
         body: Body,
-        path: StorePathHash,
+        (path, writer): (StorePathHash, String),
     ) -> Result<Response, Refusal> {
-        let writer = access::pushing(head, cache)?;
         let replacing = head.uri.query() == Some("replace");
         if replacing {
             access::administering(head, cache)?;

@@ -1,23 +1,26 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use cache_types::Hash;
-use cache_types::nix::{NarFile, NarInfo, StorePathHash, base32_encode};
+use cache_types::nix::{StorePathHash, base32_encode};
 use futures::{StreamExt, stream};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use store::{BlobBody, StoreError};
 
-use crate::access;
+use crate::access::{self, Intent};
 use crate::caches::Inner;
 use crate::compression::Compression;
 use crate::range;
-use crate::records::{NarRecord, Origin, UploadRecord, decode, nar_key, upload_key};
+use crate::records::{NarRecord, Origin, UploadRecord, decode, encode, nar_key, path_key, upload_key};
 use crate::render::{self, Plan};
 use crate::response::{Refusal, streamed};
 use crate::route::NarName;
-use crate::settings::{Audience, CacheSettings, Completeness, Sign, Transfer};
+use crate::served::ServedPath;
+use crate::settings::{Audience, CacheSettings, Completeness};
 
 /// A year: a NAR is named by its hash.
 const NAR_MAX_AGE: u32 = 365 * 24 * 60 * 60;
@@ -28,14 +31,9 @@ const MAX_CLOSURE: usize = 100_000;
 
 impl Inner {
     pub(crate) fn cache_info(&self, cache: &CacheSettings, head: &Parts) -> Result<Response, Refusal> {
-        match head.method {
-            Method::GET | Method::HEAD => access::reading(head, cache)?,
+        if access::intent(head, cache)? != Intent::Read {
             // Old clients write it where they did not find it. Spec: nix-binary-cache §2.
-            Method::PUT => {
-                access::pushing(head, cache)?;
-                return Ok(StatusCode::OK.into_response());
-            }
-            _ => return Err(Refusal::Method("GET, HEAD, PUT")),
+            return Ok(StatusCode::OK.into_response());
         }
         let text = format!("StoreDir: {}\nWantMassQuery: 1\nPriority: {}\n", cache.store_dir, cache.priority);
         Ok(([(header::CONTENT_TYPE, "text/x-nix-cache-info")], text).into_response())
@@ -55,17 +53,11 @@ impl Inner {
         body: Body,
         path: StorePathHash,
     ) -> Result<Response, Refusal> {
-        match head.method {
-            Method::GET | Method::HEAD => access::reading(head, cache)?,
-            Method::PUT => return self.put_narinfo(cache, head, body, path).await,
-            _ => return Err(Refusal::Method("GET, HEAD, PUT")),
+        if let Intent::Push(writer) = access::intent(head, cache)? {
+            return self.put_narinfo(cache, head, body, (path, writer)).await;
         }
-        let info = self.find_narinfo(cache, path).await?.ok_or(Refusal::Missing)?;
-        let headers = [
-            (header::CONTENT_TYPE, HeaderValue::from_static("text/x-nix-narinfo")),
-            (header::CACHE_CONTROL, age(cache, NARINFO_MAX_AGE)),
-        ];
-        Ok((headers, info.print(&cache.store_dir)).into_response())
+        let narinfo = self.find_narinfo(cache, path).await?.ok_or(Refusal::Missing)?;
+        Ok((described(cache, "text/x-nix-narinfo", NARINFO_MAX_AGE), narinfo).into_response())
     }
 
     /// The narinfo as it is served: its NAR is here, or can be fetched from the cache that it came from.
@@ -73,20 +65,33 @@ impl Inner {
         self: &Arc<Self>,
         cache: &CacheSettings,
         path: StorePathHash,
-    ) -> Result<Option<NarInfo>, Refusal> {
-        if let Some(record) = self.path_record(cache, path).await?
-            && let Some(info) = record.info(&cache.store_dir)
-            && (self.sound(cache, &info.nar_hash).await?.is_some() || self.may_fetch(cache, &record.origin))
+    ) -> Result<Option<Bytes>, Refusal> {
+        if let Some(served) = self.served_path(cache, path).await?
+            && (self.sound(cache, &served.nar).await?.is_some() || self.may_fetch(cache, &served.origin))
         {
-            if cache.completeness == Completeness::Closure && !self.has_closure(cache, &info).await? {
-                return Ok(None);
-            }
-            return Ok(Some(as_served(cache, info, &record.origin)));
+            let is_whole = cache.completeness == Completeness::Nar || self.has_closure(cache, path, &served).await?;
+            return Ok(is_whole.then(|| served.text.clone()));
         }
         let Some(record) = self.ask_upstreams(cache, path).await? else {
             return Ok(None);
         };
-        Ok(record.info(&cache.store_dir).map(|info| as_served(cache, info, &record.origin)))
+        Ok(ServedPath::make(cache, encode(&record)).map(|served| served.text))
+    }
+
+    /// The narinfo of a path, signed anew only where its record is another one than it was.
+    async fn served_path(
+        &self,
+        cache: &CacheSettings,
+        path: StorePathHash,
+    ) -> Result<Option<Arc<ServedPath>>, Refusal> {
+        let key = path_key(cache.name.as_str(), path);
+        let Some(record) = self.records.get(&key).await? else {
+            return Ok(None);
+        };
+        match self.served.get(&key).filter(|served| served.record == record) {
+            Some(served) => Ok(Some(served)),
+            None => Ok(ServedPath::make(cache, record).map(|served| self.served.insert(key, served))),
+        }
     }
 
     /// Whether the NAR can be had from the cache that the path came from.
@@ -98,24 +103,26 @@ impl Inner {
     }
 
     /// Whether all that the path refers to, however far, is here or in a cache that is asked for what is not.
-    async fn has_closure(self: &Arc<Self>, cache: &CacheSettings, info: &NarInfo) -> Result<bool, Refusal> {
-        let mut seen = std::collections::HashSet::from([info.path.hash()]);
-        let mut wanted: Vec<StorePathHash> = info.other_references().map(|path| path.hash()).collect();
+    async fn has_closure(
+        self: &Arc<Self>,
+        cache: &CacheSettings,
+        root: StorePathHash,
+        served: &ServedPath,
+    ) -> Result<bool, Refusal> {
+        let mut seen = HashSet::from([root]);
+        let mut wanted = served.references.clone();
         while let Some(path) = wanted.pop() {
             if !seen.insert(path) {
                 continue;
             }
-            let record = self.path_record(cache, path).await?;
-            let Some(record) = record.filter(|_| seen.len() < MAX_CLOSURE) else {
+            let below = self.served_path(cache, path).await?;
+            let Some(below) = below.filter(|_| seen.len() < MAX_CLOSURE) else {
                 return Ok(false);
             };
-            let Some(info) = record.info(&cache.store_dir) else {
-                return Ok(false);
-            };
-            if record.origin == Origin::Pushed && self.complete(cache, &info.nar_hash).await?.is_none() {
+            if below.origin == Origin::Pushed && self.complete(cache, &below.nar).await?.is_none() {
                 return Ok(false);
             }
-            wanted.extend(info.other_references().map(|path| path.hash()));
+            wanted.extend_from_slice(&below.references);
         }
         Ok(true)
     }
@@ -127,15 +134,10 @@ impl Inner {
         body: Body,
         path: StorePathHash,
     ) -> Result<Response, Refusal> {
-        match head.method {
-            Method::GET | Method::HEAD => access::reading(head, cache)?,
+        if access::intent(head, cache)? != Intent::Read {
             // It comes before the path that it is of, and is made from the NAR itself when asked for.
-            Method::PUT => {
-                access::pushing(head, cache)?;
-                self.discard(body).await?;
-                return Ok(StatusCode::OK.into_response());
-            }
-            _ => return Err(Refusal::Method("GET, HEAD, PUT")),
+            self.discard(body).await?;
+            return Ok(StatusCode::OK.into_response());
         }
         let record = self.path_record(cache, path).await?.ok_or(Refusal::Missing)?;
         let info = record.info(&cache.store_dir).ok_or(Refusal::Missing)?;
@@ -143,11 +145,7 @@ impl Inner {
         let nar: NarRecord = nar.and_then(|encoded| decode(&encoded)).ok_or(Refusal::Missing)?;
         match render::listing(&*self.blobs, &nar).await {
             Ok(Some(listing)) => {
-                let headers = [
-                    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-                    (header::CACHE_CONTROL, age(cache, NARINFO_MAX_AGE)),
-                ];
-                Ok((headers, listing.to_string()).into_response())
+                Ok((described(cache, "application/json", NARINFO_MAX_AGE), listing.to_string()).into_response())
             }
             Ok(None) | Err(render::PlanError::Gone) => Err(Refusal::Missing),
             Err(render::PlanError::Store(error)) => Err(error.into()),
@@ -161,19 +159,15 @@ impl Inner {
         body: Body,
         name: NarName,
     ) -> Result<Response, Refusal> {
-        match head.method {
-            Method::GET | Method::HEAD => access::reading(head, cache)?,
-            Method::PUT => return self.put_nar(cache, head, body, name).await,
-            _ => return Err(Refusal::Method("GET, HEAD, PUT")),
+        if access::intent(head, cache)? != Intent::Read {
+            return self.put_nar(cache, head, body, name).await;
         }
         let (plan, compression) = self.find_nar(cache, name).await?.ok_or(Refusal::Missing)?;
         let mut response = match compression {
             Compression::None => self.plain(head, plan).await?,
             compression => self.packed(head, plan, compression)?,
         };
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-nix-nar"));
-        headers.insert(header::CACHE_CONTROL, age(cache, NAR_MAX_AGE));
+        response.headers_mut().extend(described(cache, "application/x-nix-nar", NAR_MAX_AGE));
         Ok(response)
     }
 
@@ -253,29 +247,6 @@ impl Inner {
     }
 }
 
-/// The narinfo with our URL, and our signature where it is due.
-fn as_served(cache: &CacheSettings, mut info: NarInfo, origin: &Origin) -> NarInfo {
-    let compression = match cache.transfer {
-        Transfer::Zstd => Compression::Zstd,
-        Transfer::Plain => Compression::None,
-    };
-    info.file = NarFile {
-        url: NarName::new(info.nar_hash, compression).url(),
-        compression: compression.name().to_owned(),
-        hash: (compression == Compression::None).then_some(info.nar_hash),
-        size: (compression == Compression::None).then_some(info.nar_size),
-    };
-    let wanted = match cache.sign {
-        Sign::Never => false,
-        Sign::Always => true,
-        Sign::OnlyIfUnsigned => info.signatures.is_empty(),
-    };
-    if let Some(key) = cache.key.as_ref().filter(|_| wanted && *origin == Origin::Pushed) {
-        info.add_signature(key.sign(&info.fingerprint(&cache.store_dir)));
-    }
-    info
-}
-
 pub(crate) fn only_reading(head: &Parts) -> Result<(), Refusal> {
     match head.method {
         Method::GET | Method::HEAD => Ok(()),
@@ -283,13 +254,15 @@ pub(crate) fn only_reading(head: &Parts) -> Result<(), Refusal> {
     }
 }
 
-/// How long others may keep an answer.
-fn age(cache: &CacheSettings, seconds: u32) -> HeaderValue {
+/// What an answer is, and how many seconds others may keep it.
+fn described(cache: &CacheSettings, content_type: &'static str, max_age: u32) -> HeaderMap {
     let whose = match cache.audience {
         Audience::Public => "public",
         Audience::Readers => "private",
     };
-    HeaderValue::try_from(format!("{whose}, max-age={seconds}")).expect("words and digits are a header's value")
+    let age = HeaderValue::try_from(format!("{whose}, max-age={max_age}"));
+    let age = age.expect("words and digits are a header's value");
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type)), (header::CACHE_CONTROL, age)])
 }
 
 fn etag(nar: &Hash) -> HeaderValue {

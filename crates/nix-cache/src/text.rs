@@ -5,17 +5,18 @@ use axum::response::{IntoResponse, Response};
 use cache_types::ByteRange;
 use futures::StreamExt;
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use store::StoreError;
 
+use crate::access::{self, Intent};
 use crate::caches::Inner;
 use crate::push::{encoding, malformed};
 use crate::records::{TextRecord, decode, encode, text_key};
 use crate::response::{Refusal, streamed};
 use crate::route::TextKind;
 use crate::settings::CacheSettings;
-use crate::{access, feed, keep, unpack};
+use crate::{feed, keep, unpack};
 
 /// The longest text that is JSON.
 const MAX_JSON_BYTES: usize = 1024 * 1024;
@@ -30,15 +31,10 @@ impl Inner {
         (kind, name): (TextKind, &str),
     ) -> Result<Response, Refusal> {
         let key = text_key(cache.name.as_str(), &format!("{}/{name}", kind.folder()));
-        match head.method {
-            Method::GET | Method::HEAD => access::reading(head, cache)?,
-            Method::PUT => {
-                access::pushing(head, cache)?;
-                let record = self.keep_text(head, body, kind, name).await?;
-                self.records.put(key, encode(&record)).await?;
-                return Ok(StatusCode::OK.into_response());
-            }
-            _ => return Err(Refusal::Method("GET, HEAD, PUT")),
+        if access::intent(head, cache)? != Intent::Read {
+            let record = self.keep_text(head, body, kind, name).await?;
+            self.records.put(key, encode(&record)).await?;
+            return Ok(StatusCode::OK.into_response());
         }
         let record = self.records.get(&key).await?.and_then(|encoded| decode::<TextRecord>(&encoded));
         let record = record.ok_or(Refusal::Missing)?;

@@ -1,5 +1,4 @@
-use data_encoding::BASE64;
-
+use crate::nix::base64::base64_decode;
 use crate::nix::{base32_decode, base32_encode};
 use crate::{DigestFunction, Hash};
 
@@ -29,7 +28,7 @@ pub fn parse_hash_text(text: &str) -> Result<Hash, HashTextError> {
 }
 
 fn from_base64(text: &str) -> Result<Hash, HashTextError> {
-    let raw = BASE64.decode(text.as_bytes()).map_err(|_| HashTextError)?;
+    let raw = base64_decode(text).ok_or(HashTextError)?;
     Hash::from_bytes(DigestFunction::Sha256, &raw).ok_or(HashTextError)
 }
 
@@ -40,6 +39,7 @@ pub struct HashTextError;
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::BASE64;
     use proptest::prelude::*;
 
     use super::*;

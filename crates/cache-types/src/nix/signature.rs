@@ -4,6 +4,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 
 use crate::Hash;
+use crate::nix::base64::base64_decode;
 use crate::nix::{StoreDir, StorePath, hash_text};
 
 /// The text that is signed for a path. References may come in any order. Spec: N-25.
@@ -141,7 +142,7 @@ impl fmt::Debug for SecretKey {
 fn named<const N: usize>(text: &str) -> Result<(String, [u8; N]), KeyError> {
     let (name, base64) = text.split_once(':').ok_or(KeyError::Form)?;
     check_name(name)?;
-    let raw = BASE64.decode(base64.as_bytes()).map_err(|_| KeyError::Form)?;
+    let raw = base64_decode(base64).ok_or(KeyError::Form)?;
     let found = raw.len();
     let bytes = raw.try_into().map_err(|_| KeyError::Length { expected: N, found })?;
     Ok((name.to_owned(), bytes))

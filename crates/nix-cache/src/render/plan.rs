@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use store::{BlobStore, StoreError};
 
 use crate::nar;
+use crate::recent::Weigh;
 use crate::records::{NarRecord, Root};
 use crate::unpack::MAX_DIRECTORY_BYTES;
 
@@ -281,9 +282,10 @@ impl Plan {
         });
         [framing, blob]
     }
+}
 
-    /// About how much memory the plan takes, in bytes.
-    pub(crate) fn weight(&self) -> usize {
+impl Weigh for Plan {
+    fn weight(&self) -> usize {
         self.framing.len() + self.segments.len() * size_of::<Segment>() + self.parts.len() * size_of::<Digest>() + 256
     }
 }
