@@ -231,6 +231,10 @@ impl RecordStore for Embedded {
         self.inner.engine.get_record(key).await
     }
 
+    async fn get_all(&self, keys: &[RecordKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.inner.engine.get_records(keys).await
+    }
+
     async fn put(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError> {
         self.inner.engine.put_record(key, value).await
     }

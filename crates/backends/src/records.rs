@@ -22,6 +22,21 @@ impl Engine {
         blocking(move || engine.find_record(&key)).await
     }
 
+    /// Each of these records; what is not in memory is looked up on one thread.
+    pub(crate) async fn get_records(self: &Arc<Self>, keys: &[RecordKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let keys: Vec<Key> = keys.iter().map(Key::record).collect();
+        let found: Vec<Option<Bytes>> = keys.iter().map(|key| self.hot_record(key)).collect();
+        if found.iter().all(Option::is_some) {
+            return Ok(found);
+        }
+        let engine = Arc::clone(self);
+        let rest = move |(key, found): (&Key, Option<Bytes>)| match found {
+            Some(value) => Ok(Some(value)),
+            None => engine.find_record(key),
+        };
+        blocking(move || keys.iter().zip(found).map(rest).collect()).await
+    }
+
     fn hot_record(&self, key: &Key) -> Option<Bytes> {
         let _gate = self.gate.read();
         let hit = self.hot.get(key, self.period())?;

@@ -8,6 +8,7 @@ use store::{BlobStore, RecordKey, RecordStore};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::flights::Flights;
+use crate::invalidations::Held;
 use crate::names::{Names, signing_key};
 use crate::prices::PriceTable;
 use crate::refusal::Refusal;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     clock: fn() -> SystemTime,
     pub(crate) flights: Flights,
     pub(crate) runs: Runs,
+    pub(crate) held: Held,
     /// One of them is held while a record is read, changed and written, so that no change is lost.
     changing: Vec<Mutex<()>>,
 }
@@ -70,6 +72,7 @@ impl PromptCache {
             clock,
             flights,
             runs,
+            held: Held::default(),
             changing,
         }))
     }

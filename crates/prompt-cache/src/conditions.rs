@@ -94,8 +94,7 @@ pub(crate) fn unmet(
     result: &PromptResult,
     tree: Option<&BTreeMap<String, String>>,
 ) -> Result<Vec<Reason>, Refusal> {
-    let invocation = request.invocation.clone().unwrap_or_default();
-    let is_own_session = is_own_session(&invocation, result);
+    let is_own_session = request.invocation.as_ref().is_some_and(|invocation| is_own_session(invocation, result));
     let mut reasons = Vec::new();
     let policy = Policy::of(request, is_own_session)?;
     if !policy.is_met(&result.evidence) {

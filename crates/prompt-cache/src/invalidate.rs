@@ -34,7 +34,8 @@ impl Inner {
             None if !is_full => all.rules.push(rule),
             None => return Err(Refusal::invalid(format!("{MAX_RULES} invalidations are remembered already"))),
         }
-        entry::save(self, name, &all, caller.name()).await?;
+        entry::save(self, name.clone(), &all, caller.name()).await?;
+        self.held.forget(&name);
         Ok(InvalidateResponse { before_ms })
     }
 }

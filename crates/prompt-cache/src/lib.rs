@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `asked` | from an invocation of the wire to its keys |
 //! | `names`, `entry` | what the store holds, and under which names |
-//! | `lookup`, `conditions`, `files`, `tree` | hit, prefix or miss, and why |
+//! | `lookup`, `chain`, `conditions`, `files`, `tree` | hit, prefix or miss, and why |
 //! | `record`, `response` | what may be stored |
-//! | `report`, `explain`, `invalidate` | evidence, explanations, purges |
+//! | `report`, `explain`, `invalidate`, `invalidations` | evidence, explanations, purges |
 //! | `attest`, `statement`, `dsse` | provenance, signed |
 //! | `prices`, `savings` | what calls cost |
 //! | `flights`, `runs` | callers that wait for one another; calls repeated within a run |
@@ -17,6 +17,7 @@
 mod asked;
 mod attest;
 mod cache;
+mod chain;
 mod conditions;
 mod dsse;
 mod entry;
@@ -26,6 +27,7 @@ mod flights;
 mod grpc;
 mod http;
 mod invalidate;
+mod invalidations;
 mod json;
 mod lookup;
 mod names;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use cache_types::{Caller, Digest, Role};
-use prompt_key::{KeyDigest, PromptKeyId};
+use prompt_key::PromptKeyId;
 use store::StoreError;
 
 use crate::asked::Asked;
@@ -10,8 +10,8 @@ use crate::conditions::{self, reason};
 use crate::flights::Part;
 use crate::names::Names;
 use crate::proto::{
-    Chain, Entry, Invalidations, Invocation, LongestPrefixRequest, LongestPrefixResponse, LookupRequest,
-    LookupResponse, Manifest, Outcome, Prefix, Reason, Result as PromptResult,
+    Chain, Entry, Invocation, LongestPrefixRequest, LongestPrefixResponse, LookupRequest, LookupResponse, Manifest,
+    Outcome, Prefix, Reason, Result as PromptResult,
 };
 use crate::refusal::Refusal;
 use crate::{asked, entry, files, invalidate, tree};
@@ -154,9 +154,7 @@ impl Inner {
         if let Some(why) = conditions::unfit(entry, result, self.now_ms()) {
             return Ok(Some(why));
         }
-        let invalidations: Option<Invalidations> = entry::load(self, &names.invalidations()).await?;
-        let rules = invalidations.map(|invalidations| invalidations.rules).unwrap_or_default();
-        let hit = rules.iter().any(|rule| invalidate::covers(rule, entry, result));
+        let hit = self.invalidations(names).await?.rules.iter().any(|rule| invalidate::covers(rule, entry, result));
         Ok(hit.then(|| reason("invalidated", "the result was invalidated")))
     }
 
@@ -199,20 +197,6 @@ impl Inner {
             needs,
             ..Default::default()
         })
-    }
-
-    /// How many links of the chain are known, by bisection: a link is written after its parent. Spec: prompt-key §2.
-    pub(crate) async fn common_prefix(&self, names: &Names, chain: &[KeyDigest]) -> Result<usize, StoreError> {
-        let (mut known, mut unknown) = (0, chain.len());
-        while known < unknown {
-            let middle = known + (unknown - known).div_ceil(2);
-            let link = chain.get(middle - 1).map(|link| names.link(link));
-            match link {
-                Some(link) if self.records.get(&link).await?.is_some() => known = middle,
-                _ => unknown = middle - 1,
-            }
-        }
-        Ok(known)
     }
 
     /// How far each chain is known.

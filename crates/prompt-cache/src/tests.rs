@@ -430,6 +430,7 @@ async fn what_is_invalidated_is_gone_and_what_comes_after_is_not() {
         let fresh = self::bench();
         fresh.put("new").await;
         fresh.recorded(plain(), change()).await;
+        assert_eq!(fresh.task(tree(), "any").await.outcome(), Outcome::Hit);
         fresh.cache.0.invalidate(&fresh.caller, &request).await.expect("an answer");
         let answer = fresh.task(tree(), "any").await;
         assert_eq!(codes(&answer) == ["invalidated"], covers, "{request:?}");

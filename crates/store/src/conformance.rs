@@ -65,6 +65,7 @@ pub async fn blob_store(store: &dyn BlobStore, seed: u64) {
 pub async fn record_store(store: &dyn RecordStore, seed: u64) {
     records_read_back_and_are_replaced(store, seed).await;
     records_take_any_bytes(store, seed).await;
+    records_are_read_together(store, seed).await;
     removed_records_are_gone(store, seed).await;
     concurrent_writes_leave_one_of_them(store, seed).await;
 }
@@ -474,6 +475,19 @@ async fn records_take_any_bytes(store: &dyn RecordStore, seed: u64) {
     for (n, key) in keys.iter().enumerate() {
         assert_eq!(record(store, key).await, Some(noise(seed, "any", 100 + n)), "binary key {n}");
     }
+}
+
+async fn records_are_read_together(store: &dyn RecordStore, seed: u64) {
+    let keys: Vec<RecordKey> = (0..40).map(|n| record_key(seed, &format!("together {n}"))).collect();
+    let value = |n: usize| noise(seed, "together", 10 + n);
+    for (n, key) in keys.iter().enumerate().filter(|(n, _)| n % 3 != 0) {
+        store.put(key.clone(), value(n)).await.expect("put");
+    }
+    let expected: Vec<Option<Bytes>> = (0..keys.len()).map(|n| (n % 3 != 0).then(|| value(n))).collect();
+    for _ in 0..2 {
+        assert_eq!(store.get_all(&keys).await.expect("all of them"), expected);
+    }
+    assert!(store.get_all(&[]).await.expect("none").is_empty());
 }
 
 async fn removed_records_are_gone(store: &dyn RecordStore, seed: u64) {

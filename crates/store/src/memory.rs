@@ -154,6 +154,11 @@ impl RecordStore for MemoryStore {
         Ok(self.records.read().get(key).cloned())
     }
 
+    async fn get_all(&self, keys: &[RecordKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let records = self.records.read();
+        Ok(keys.iter().map(|key| records.get(key).cloned()).collect())
+    }
+
     async fn put(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError> {
         self.records.write().insert(key, value);
         Ok(())

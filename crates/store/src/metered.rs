@@ -22,7 +22,7 @@ pub enum StoreCall {
     Split,
     /// [`BlobStore::splice`]
     Splice,
-    /// [`RecordStore::get`]
+    /// [`RecordStore::get`] and [`RecordStore::get_all`]
     GetRecord,
     /// [`RecordStore::put`]
     PutRecord,
@@ -176,6 +176,13 @@ impl<S: RecordStore> RecordStore for Metered<S> {
         let record = self.inner.get(key).await;
         self.meters.count(StoreCall::GetRecord, since, &record);
         record
+    }
+
+    async fn get_all(&self, keys: &[RecordKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let since = Instant::now();
+        let records = self.inner.get_all(keys).await;
+        self.meters.count(StoreCall::GetRecord, since, &records);
+        records
     }
 
     async fn put(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError> {

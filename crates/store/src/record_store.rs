@@ -49,6 +49,12 @@ pub trait RecordStore: Send + Sync {
     /// [`StoreError::Unavailable`] when the store cannot be asked.
     async fn get(&self, key: &RecordKey) -> Result<Option<Bytes>, StoreError>;
 
+    /// Each of these records, as [`RecordStore::get`] gives them, in one go.
+    ///
+    /// # Errors
+    /// As [`RecordStore::get`].
+    async fn get_all(&self, keys: &[RecordKey]) -> Result<Vec<Option<Bytes>>, StoreError>;
+
     /// Stores the record in place of what was there.
     ///
     /// # Errors

@@ -1,0 +1,61 @@
+use prompt_key::KeyDigest;
+use store::StoreError;
+
+use crate::cache::Inner;
+use crate::names::Names;
+
+/// Up to so many links are all asked for at once.
+const AT_ONCE: usize = 16;
+
+impl Inner {
+    /// How many links of the chain are known. A link is written after its parent, so a few are asked for at once, then those
+    /// between the last known and the first unknown one. Spec: prompt-key §2.
+    pub(crate) async fn common_prefix(&self, names: &Names, chain: &[KeyDigest]) -> Result<usize, StoreError> {
+        let (mut known, mut most) = (0, chain.len());
+        while known < most {
+            let lens: Vec<usize> = (known..most).step_by(stride(most - known)).map(|start| start + 1).collect();
+            let links: Vec<_> = lens.iter().filter_map(|len| chain.get(len - 1)).map(|link| names.link(link)).collect();
+            let found = self.records.get_all(&links).await?;
+            let Some(last) = found.iter().rposition(Option::is_some) else {
+                return Ok(known);
+            };
+            most = lens.get(last + 1).map_or(most, |unknown| unknown - 1);
+            known = lens.get(last).copied().unwrap_or(known);
+        }
+        Ok(known)
+    }
+}
+
+/// The distance between links that are asked for, so that two rounds do.
+fn stride(links: usize) -> usize {
+    match links {
+        0..=AT_ONCE => 1,
+        _ => links.isqrt(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use store::{MemoryStore, RecordStore};
+
+    use super::*;
+    use crate::{PromptCache, Secret};
+
+    #[tokio::test]
+    async fn the_known_beginning_is_found_whatever_its_length() {
+        let links: Vec<KeyDigest> = (0..200_u32).map(|n| prompt_key::hash("t", [&n.to_le_bytes()[..]])).collect();
+        for len in [0, 1, 2, 15, 16, 17, 51, 200] {
+            let store = Arc::new(MemoryStore::default());
+            let cache = PromptCache::new(store.clone(), store.clone(), Secret([1; 32]));
+            let names = Names::new(&Secret([1; 32]), "t", "");
+            let chain = &links[..len];
+            assert_eq!(cache.0.common_prefix(&names, chain).await.expect("an answer"), 0);
+            for (index, link) in chain.iter().enumerate() {
+                store.put(names.link(link), "x".into()).await.expect("a record");
+                assert_eq!(cache.0.common_prefix(&names, chain).await.expect("an answer"), index + 1, "of {len}");
+            }
+        }
+    }
+}
