@@ -5,22 +5,27 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use harness::tool;
+use harness::http::ask;
+use harness::{Server, say, tool};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 struct Captured(TempDir);
 
+/// Runs a script of `tests/prompt_sdks` with a folder, under the Python that has the SDKs.
+fn python(script: &str, folder: &Path) -> tool::Run {
+    let python = tool::installed("Python with the SDKs", &[tool::checkout().join(".deps/python/bin/python")]);
+    let mut command = Command::new(python);
+    for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(proxy);
+    }
+    tool::run(command.arg(tool::checkout().join("tests/prompt_sdks").join(script)).arg(folder))
+}
+
 impl Captured {
     fn new() -> Self {
-        let python = tool::installed("Python with the SDKs", &[tool::checkout().join(".deps/python/bin/python")]);
         let folder = TempDir::new().expect("a temporary folder");
-        let script = tool::checkout().join("tests/prompt_sdks/requests.py");
-        let mut command = Command::new(python);
-        for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(proxy);
-        }
-        tool::run(command.arg(script).arg(folder.path())).expect_success();
+        python("requests.py", folder.path()).expect_success();
         Self(folder)
     }
 
@@ -242,4 +247,40 @@ fn changed(captured: &Captured, request: &Value, name: &str) -> PathBuf {
     let path = captured.path("changed.json");
     std::fs::write(&path, request.to_string()).expect("a file");
     path
+}
+
+/// Property (g) of the specification, §11.
+#[test]
+fn a_recorded_stream_given_to_the_sdks_again_is_the_recorded_response() {
+    let server = Server::start(&[]);
+    let captured = Captured::new();
+    let replayed = TempDir::new().expect("a temporary folder");
+    let streams = tool::checkout().join("fixtures/prompts/streams");
+    for (api, name) in [("anthropic.messages", "messages"), ("openai.chat", "chat"), ("openai.responses", "responses")] {
+        let twofold = |command: &str, args: &[&std::ffi::OsStr]| {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_twofold"));
+            program.args(["prompt", command, "--json", "--api", api, "--remote", &server.url()]).args(args);
+            let run = tool::run(program.arg(captured.path(&format!("{name}.json")))).expect_success();
+            serde_json::from_str::<Value>(&run.output).expect("JSON")
+        };
+        let (response, stream) = (streams.join(format!("{name}.json")), streams.join(format!("{name}.sse")));
+        twofold("record", &["--response".as_ref(), response.as_ref(), "--raw-sse".as_ref(), stream.as_ref()]);
+        let result = twofold("lookup", &[])["result"].clone();
+        for (member, extension) in [("response", "json"), ("raw_sse", "sse")] {
+            let digest = result[member].as_str().expect("a digest");
+            let hash = digest.split('/').find(|part| part.len() == 64).expect("a hash");
+            let blob = ask(server.listener(), &format!("GET /cas/{hash}"), &[], b"");
+            assert_eq!(blob.code, 200);
+            std::fs::write(replayed.path().join(format!("{name}.{extension}")), &blob.body).expect("a file");
+        }
+    }
+    let run = python("replay.py", replayed.path()).expect_success();
+    run.output.lines().for_each(say);
+    assert_eq!(run.output.lines().count(), 3, "{}", run.output);
+
+    // A stream that says something else is found out.
+    let stream = replayed.path().join("chat.sse");
+    let text = std::fs::read_to_string(&stream).expect("a stream");
+    std::fs::write(&stream, text.replace("rows.py", "cols.py")).expect("a stream");
+    assert_ne!(python("replay.py", replayed.path()).code, 0);
 }
