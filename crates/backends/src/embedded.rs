@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::failure::{Failure, blocking};
 use crate::housekeeper::Housekeeper;
 use crate::key::Key;
+use crate::presence::Known;
 use crate::settings::Settings;
 use crate::stats::Stats;
 use crate::upkeep::Work;
@@ -37,6 +38,7 @@ struct Inner {
 struct Threads {
     committer: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
+    filter: JoinHandle<()>,
 }
 
 impl Embedded {
@@ -72,14 +74,16 @@ impl Embedded {
         let committer = Committer::new(Arc::clone(&engine));
         let housekeeper = Housekeeper::new(Arc::clone(&engine));
         let committer = spawn("store-commit", || committer.run())?;
-        let housekeeper = match spawn("store-keep", || housekeeper.run()) {
-            Ok(thread) => thread,
-            Err(error) => {
-                engine.queue.close();
-                return Err(error);
-            }
+        let closes = |error| {
+            engine.stopping.store(true, Ordering::Release);
+            engine.absence.close();
+            engine.queue.close();
+            error
         };
-        let threads = Mutex::new(Some(Threads { committer, housekeeper }));
+        let housekeeper = spawn("store-keep", || housekeeper.run()).map_err(closes)?;
+        let filtered = Arc::clone(&engine);
+        let filter = spawn("store-filter", move || filtered.absence.keep(&filtered)).map_err(closes)?;
+        let threads = Mutex::new(Some(Threads { committer, housekeeper, filter }));
         Ok(Self { inner: Arc::new(Inner { engine, threads }) })
     }
 
@@ -175,7 +179,9 @@ impl Inner {
         };
         self.engine.stopping.store(true, Ordering::Release);
         self.engine.space.call_housekeeper();
+        self.engine.absence.close();
         join(threads.housekeeper);
+        join(threads.filter);
         self.engine.queue.close();
         join(threads.committer);
     }
@@ -200,12 +206,12 @@ fn join(thread: JoinHandle<()>) {
 #[async_trait]
 impl BlobStore for Embedded {
     async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
-        let unknown = self.inner.engine.unknown(digests);
-        if unknown.is_empty() {
-            return Ok(unknown);
+        let Known { mut missing, unknown } = self.inner.engine.known(digests);
+        if !unknown.is_empty() {
+            let engine = Arc::clone(&self.inner.engine);
+            missing.append(&mut blocking(move || engine.missing(&unknown)).await?);
         }
-        let engine = Arc::clone(&self.inner.engine);
-        blocking(move || engine.missing(&unknown)).await
+        Ok(missing)
     }
 
     async fn read(&self, digest: &Digest, range: ByteRange) -> Result<Option<BlobBody>, StoreError> {

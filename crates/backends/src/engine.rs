@@ -11,6 +11,7 @@ use store::StoreError;
 use tokio::sync::{Semaphore, oneshot};
 use ulid::Ulid;
 
+use crate::absence::Absence;
 use crate::clock::Clock;
 use crate::data_dir::DataDir;
 use crate::eviction::Oldest;
@@ -44,6 +45,7 @@ pub(crate) struct Engine {
     pub codec: Codec,
     pub hot: Hot,
     pub promised: Promised,
+    pub absence: Absence,
     pub touches: Touches,
     pub ages: Ages,
     /// Held shared by whoever promises (a look at the index and the touch), alone by the evictor: so nothing is evicted
@@ -134,6 +136,7 @@ impl Engine {
             codec: Codec::default(),
             hot: Hot::new(sizing.hot),
             promised: Promised::default(),
+            absence: Absence::default(),
             touches: Touches::default(),
             ages: Ages::of(settings.lease, settings.evict_floor),
             gate: RwLock::new(()),

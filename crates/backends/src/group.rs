@@ -115,6 +115,7 @@ impl<'a> Group<'a> {
 
     fn put(&mut self, put: &PutBlob, packs: Result<&mut PackWriter, &Failure>) -> Result<(), Failure> {
         let old = self.blob(&put.key)?;
+        self.engine.absence.note(&put.key);
         if let Some(row) = &old
             && row.size_bytes == put.size_bytes
             && self.is_whole(&put.key, row)?
@@ -155,6 +156,7 @@ impl<'a> Group<'a> {
             return Err(Failure::ChunkGone);
         }
         let old = self.blob(key)?;
+        self.engine.absence.note(key);
         let life = self.fresh(Class::Blob, Queue::Leased);
         let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         self.replace(key, old.as_ref(), BlobRow { life, size_bytes, place: Place::Chunks { count } });

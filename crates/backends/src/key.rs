@@ -65,6 +65,11 @@ impl Key {
         Hash::from_bytes(DigestFunction::from_number(number)?, raw)
     }
 
+    /// The bytes of that hash.
+    pub(crate) fn raw_hash(&self) -> Option<&[u8]> {
+        (self.class == Class::Blob).then(|| self.bytes.get(1..)).flatten()
+    }
+
     /// The blob's key in these bytes; `None` when they are none.
     pub(crate) fn parse_blob(bytes: &[u8]) -> Option<Self> {
         let (&number, raw) = bytes.split_first()?;

@@ -12,10 +12,12 @@
 //! | `committer`, `group` | group commit |
 //! | `housekeeper`, `eviction`, `space` | the bound on size, eviction, compaction |
 //! | `upkeep` | purging, eviction on request, checks, repair of the index |
+//! | `absence`, `promised`, `hot` | what is known in memory: what is not here, what was promised, small values |
 //! | `reader`, `writer`, `chunks`, `records` | the two traits' methods |
 //!
 //! Spec: storage §1, §2.
 
+mod absence;
 mod blob_file;
 mod chunks;
 mod clock;

@@ -66,6 +66,20 @@ impl<'a> Look<'a> {
     }
 }
 
+/// What is known of digests without a look at the index; those that are here and promised are in neither list.
+pub(crate) struct Known {
+    /// They are surely not here; each once.
+    pub missing: Vec<Digest>,
+    /// The index has to be asked for them.
+    pub unknown: Vec<Digest>,
+}
+
+/// The digests, each once.
+fn once(digests: &[Digest]) -> Vec<Digest> {
+    let mut seen = HashSet::with_capacity_and_hasher(digests.len(), RandomState::default());
+    digests.iter().filter(|digest| seen.insert(**digest)).copied().collect()
+}
+
 /// Whether every one of `chunks` is here. Nothing is promised by that.
 pub(crate) fn all_here(index: &Index, chunks: &[Digest]) -> Result<bool, Failure> {
     let mut look = Look::new(index);
@@ -73,19 +87,26 @@ pub(crate) fn all_here(index: &Index, chunks: &[Digest]) -> Result<bool, Failure
 }
 
 impl Engine {
-    /// The digests that are not known to be here and promised. Does not block.
-    pub(crate) fn unknown(&self, digests: &[Digest]) -> Vec<Digest> {
+    /// What is known of digests without a look at the index. Does not block.
+    pub(crate) fn known(&self, digests: &[Digest]) -> Known {
         let mut unknown = self.promised.unknown(digests, self.period());
         unknown.retain(|digest| !digest.is_empty());
-        unknown
+        let mut absent = self.absence.of(&unknown).into_iter();
+        let mut missing: Vec<Digest> = Vec::new();
+        unknown.retain(|digest| {
+            let is_absent = absent.next().unwrap_or(false);
+            if is_absent {
+                missing.push(*digest);
+            }
+            !is_absent
+        });
+        Known { missing: once(&missing), unknown }
     }
 
     /// The digests that are not here, each once; the others are promised. Blocks.
     pub(crate) fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
-        let mut seen = HashSet::with_capacity_and_hasher(digests.len(), RandomState::default());
-        let asked: Vec<Digest> = digests.iter().filter(|digest| seen.insert(**digest)).copied().collect();
         let mut missing = Vec::new();
-        for slice in asked.chunks(SLICE) {
+        for slice in once(digests).chunks(SLICE) {
             let here = self.promise(slice)?;
             missing.extend(slice.iter().zip(here).filter(|(_, here)| !here).map(|(digest, _)| *digest));
         }

@@ -135,3 +135,32 @@ async fn a_sweep_beside_writers_leaves_new_packs_alone() {
         assert!(get(&store, digest).await == Some(noise(seed as u64, 100_000)), "blob {seed} is lost");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absence_is_known_without_the_index_and_never_said_of_what_is_here() {
+    const AT_ONCE: u64 = 500;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let says = |store: &Embedded, digest: &Digest| store.engine().absence.of([digest]) == [true];
+    let gone = Digest::of(DigestFunction::Blake3, b"gone");
+    eventually("an empty index was gone through", || says(&store, &gone)).await;
+    // More than the first filter has places, so that a second is made while these are written.
+    let mut written = Vec::new();
+    for batch in 0..80 {
+        let blobs: Vec<Bytes> = (0..AT_ONCE).map(|n| noise(batch * AT_ONCE + n, 40)).collect();
+        let digests = futures::future::join_all(blobs.iter().map(|data| put(&store, data))).await;
+        assert_eq!(store.find_missing(&digests).await.expect("asked"), []);
+        written.extend(digests);
+    }
+    assert!(written.iter().all(|digest| !says(&store, digest)));
+    assert_eq!(store.find_missing(&[gone, written[0], gone]).await.expect("asked"), [gone]);
+    store.close();
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(store.find_missing(&[gone, written[0], gone]).await.expect("asked"), [gone]);
+    eventually("the index was gone through", || says(&store, &gone)).await;
+    assert!(written.iter().all(|digest| !says(&store, digest)));
+    assert!(store.engine().purge_blob(*written[1].hash()).await.expect("purged"));
+    let missing = store.find_missing(&[written[1], written[2], gone]).await.expect("asked");
+    assert_eq!(missing.len(), 2, "{missing:?}");
+}

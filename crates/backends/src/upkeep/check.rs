@@ -99,7 +99,7 @@ impl Engine {
     }
 
     /// Has the committer do nothing while `work` runs.
-    fn while_paused<T>(&self, work: impl FnOnce() -> T) -> Result<T, Failure> {
+    pub(crate) fn while_paused<T>(&self, work: impl FnOnce() -> T) -> Result<T, Failure> {
         let (tell, ready) = oneshot::channel();
         // Dropped at the end, which lets the committer go on.
         let (_resume, resumed) = oneshot::channel();
