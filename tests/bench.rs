@@ -13,16 +13,13 @@ use tempfile::TempDir;
 /// Measures one edit of the sample workspace once.
 fn bench(folder: &Path, more: &[&str]) -> Run {
     let fixtures = checkout().join("fixtures");
-    let edits = folder.join("edits");
-    std::fs::create_dir_all(&edits).expect("a folder");
-    for name in ["request.json", "request-again.json", "response.json"] {
-        std::fs::copy(fixtures.join("bench").join(name), edits.join(name)).expect("a copy");
-    }
+    let edits = folder.join("edits.json");
     let all: Value = read(&fixtures.join("bench/edits.json"));
-    std::fs::write(edits.join("edits.json"), Value::Array(vec![all[1].clone()]).to_string()).expect("a write");
+    std::fs::write(&edits, Value::Array(vec![all[1].clone()]).to_string()).expect("a write");
     let mut command = Command::new(env!("CARGO_BIN_EXE_twofold"));
     command.args(["bench", "ci", "--runs", "1", "--workspace"]).arg(fixtures.join("cargo-workspace"));
-    command.arg("--edits").arg(edits).args(more).env("XDG_CACHE_HOME", folder.join("cache")).env_remove("RUSTFLAGS");
+    command.arg("--requests").arg(fixtures.join("bench")).arg("--edits").arg(edits).args(more);
+    command.env("XDG_CACHE_HOME", folder.join("cache")).env_remove("RUSTFLAGS");
     run(&mut command)
 }
 
@@ -30,31 +27,82 @@ fn read(file: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(file).expect("a file")).expect("JSON")
 }
 
+/// A count of one step of the first run.
+fn count(figures: &Value, phase: &str, what: &str) -> u64 {
+    let steps = figures["runs"][0]["steps"].as_array().expect("steps");
+    let step = steps.iter().find(|step| step["phase"] == phase).unwrap_or_else(|| panic!("no {phase}: {figures}"));
+    assert_eq!(step["refused"], Value::Null, "{step}");
+    step["sample"][what].as_u64().expect("a count")
+}
+
+/// Changes one figure of one phase.
+fn set(figures: &mut Value, phase: &str, what: &str, value: Value) {
+    for step in figures["runs"][0]["steps"].as_array_mut().expect("steps") {
+        if step["phase"] == phase {
+            step["sample"][what] = value.clone();
+        }
+    }
+}
+
 #[test]
 fn the_hot_phase_builds_what_was_built_before_and_one_compilation_more_than_the_baseline_fails() {
     let folder = TempDir::new().expect("a temporary folder");
-    let file = folder.path().join("figures.json");
-    let path = file.to_str().expect("text").to_owned();
-    let measured = bench(folder.path(), &["--json", &path]).expect_success();
+    let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    let (file, plot) = (path("figures.json"), path("figures.svg"));
+    let measured = bench(folder.path(), &["--json", &file, "--plot", &plot]).expect_success();
     say(&measured.output);
-    let mut figures = read(&file);
-    let site = figures["runs"][0]["sites"][0].clone();
-    let count = |phase: &str, what: &str| site[phase][what].as_u64().expect("a count");
-    assert_eq!((count("cold", "compile_hits"), count("cold", "test_hits")), (0, 0), "{site}");
+    let mut figures = read(Path::new(&file));
+    let phases = ["plain", "unchanged", "incremental", "cold", "control", "warm", "hot"];
+    for phase in phases {
+        assert_eq!(count(&figures, phase, "verdicts"), 8, "{phase}");
+    }
+    let both = |phase, one, other| (count(&figures, phase, one), count(&figures, phase, other));
+    assert_eq!(both("cold", "compile_hits", "test_hits"), (0, 0));
     // One test has the path of its checkout compiled in; one asks to run always.
-    assert_eq!((count("hot", "compiled"), count("hot", "tested")), (1, 2), "{site}");
-    assert_eq!((count("warm", "compiled"), count("warm", "tested")), (3, 3), "{site}");
+    assert_eq!(both("hot", "compiled", "tested"), (1, 2));
+    assert_eq!(both("control", "compiled", "tested"), (1, 2));
+    assert_eq!(both("warm", "compiled", "tested"), (3, 3));
+    let drawn = std::fs::read_to_string(plot).expect("a plot");
+    assert!(drawn.starts_with("<svg") && drawn.ends_with("</svg>\n"), "{drawn}");
 
     // A baseline that was slower than any run is, so that counts alone decide.
-    for phase in ["plain", "cold"] {
-        figures["runs"][0]["sites"][0][phase]["wall"] = Value::from(if phase == "cold" { 1e-3 } else { 1e-9 });
+    for (phase, wall) in [("cold", 1e-3), ("plain", 1e-9), ("incremental", 1e-9)] {
+        set(&mut figures, phase, "wall", Value::from(wall));
     }
     std::fs::write(&file, figures.to_string()).expect("a write");
-    let same = bench(folder.path(), &["--baseline", &path]).expect_success();
+    let same = bench(folder.path(), &["--baseline", &file, "--only", "hot,control"]).expect_success();
     assert!(same.output.contains("no worse than the baseline"), "{}", same.output);
-    figures["runs"][0]["sites"][0]["hot"]["compiled"] = Value::from(0);
+    assert!(!same.output.contains("incremental  "), "{}", same.output);
+    set(&mut figures, "hot", "compiled", Value::from(0));
     std::fs::write(&file, figures.to_string()).expect("a write");
-    let worse = bench(folder.path(), &["--baseline", &path]);
+    let worse = bench(folder.path(), &["--baseline", &file, "--only", "hot"]);
     assert_eq!(worse.code, 1, "{}", worse.output);
     assert!(worse.output.contains("1 compilations in the hot phase, 0 before"), "{}", worse.output);
+}
+
+#[test]
+fn a_step_whose_tests_say_something_else_does_not_count() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let edits = folder.path().join("edits.json");
+    let line = "assert_eq!(model::known().first(), Some(&\"alpha\"));";
+    let edit = serde_json::json!([{
+        "name": "a test that fails when it is written again",
+        "file": "model/tests/known.rs",
+        "from": line,
+        "canonical": line,
+        "regenerated": "assert!(model::known().is_empty());"
+    }]);
+    std::fs::write(&edits, edit.to_string()).expect("a write");
+    let fixtures = checkout().join("fixtures");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twofold"));
+    command.args(["bench", "ci", "--runs", "1", "--only", "warm", "--workspace"]).arg(fixtures.join("cargo-workspace"));
+    command.arg("--requests").arg(fixtures.join("bench")).arg("--edits").arg(&edits);
+    command.env("XDG_CACHE_HOME", folder.path().join("cache")).env_remove("RUSTFLAGS");
+    let refused = run(&mut command);
+    assert_eq!(refused.code, 1, "{}", refused.output);
+    assert!(
+        refused.output.contains("not counted: run 1, warm") && !refused.output.contains("cold/warm"),
+        "{}",
+        refused.output
+    );
 }

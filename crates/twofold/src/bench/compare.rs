@@ -1,5 +1,6 @@
-use super::phases::Site;
-use super::report::{RATIOS, Report, median};
+use super::measure::Sample;
+use super::phases::Phase;
+use super::report::{COMMON_RATIOS, RATIOS, Report, median};
 
 /// How often the measured ratios are drawn anew.
 const DRAWS: usize = 2_000;
@@ -10,37 +11,56 @@ const TOLERANCE: f64 = 0.9;
 
 /// In what the figures are worse than the baseline: counts that grew, and ratios that fell by more than chance explains.
 pub(super) fn regressions(baseline: &Report, now: &Report) -> Vec<String> {
-    let mut found = Vec::new();
-    for edit in now.edits() {
-        let (before, after): (Vec<&Site>, Vec<&Site>) = (baseline.sites(edit).collect(), now.sites(edit).collect());
-        if before.is_empty() {
+    let mut found = common(baseline, now);
+    for (n, edit) in now.edits.iter().enumerate() {
+        let Some(before) = baseline.edits.iter().position(|known| known == edit) else {
             continue;
+        };
+        for phase in [Phase::Hot, Phase::Warm] {
+            let (old, new) = (baseline.samples(phase, Some(before)), now.samples(phase, Some(n)));
+            found.extend(counts(phase, &old, &new).map(|worse| format!("{edit}: {worse}")));
         }
-        type Count = (&'static str, fn(&Site) -> u64);
-        let counts: &[Count] = &[
-            ("compilations in the hot phase", |site| site.hot.compiled),
-            ("tests run in the hot phase", |site| site.hot.tested),
-            ("compilations in the warm phase", |site| site.warm.compiled),
-            ("tests run in the warm phase", |site| site.warm.tested),
-        ];
-        for (what, count) in counts {
-            let most = |sites: &[&Site]| sites.iter().map(|site| count(site)).max().unwrap_or_default();
-            if most(&after) > most(&before) {
-                found.push(format!("{edit}: {} {what}, {} before", most(&after), most(&before)));
-            }
-        }
-        for (name, ratio) in RATIOS {
-            let of = |sites: &[&Site]| -> Vec<f64> { sites.iter().map(|site| ratio(site)).collect() };
-            if let Some(change) = worse(&of(&before), &of(&after)) {
-                found.push(format!("{edit}: {name} is {change:.2} of what it was"));
-            }
+        for ratio in RATIOS {
+            let (old, new) = (baseline.ratios(*ratio, Some(before)), now.ratios(*ratio, Some(n)));
+            found.extend(fallen(*ratio, &old, &new).map(|worse| format!("{edit}: {worse}")));
         }
     }
     found
 }
 
+/// What no edit is concerned with. Here the second of the two phases is what should be slow, where it is cargo alone.
+fn common(baseline: &Report, now: &Report) -> Vec<String> {
+    let (old, new) = (baseline.samples(Phase::Control, None), now.samples(Phase::Control, None));
+    let mut found: Vec<String> = counts(Phase::Control, &old, &new).collect();
+    for (over, under) in COMMON_RATIOS {
+        let ratio = if *under == Phase::Plain { (*under, *over) } else { (*over, *under) };
+        found.extend(fallen(ratio, &baseline.ratios(ratio, None), &now.ratios(ratio, None)));
+    }
+    found
+}
+
+fn counts(phase: Phase, old: &[&Sample], new: &[&Sample]) -> impl Iterator<Item = String> {
+    type Count = (&'static str, fn(&Sample) -> u64);
+    const COUNTS: &[Count] = &[("compilations", |sample| sample.compiled), ("tests run", |sample| sample.tested)];
+    let known = !old.is_empty() && !new.is_empty();
+    let grown = COUNTS.iter().filter(move |_| known).filter_map(move |(what, count)| {
+        let most = |samples: &[&Sample]| samples.iter().map(|sample| count(sample)).max().unwrap_or_default();
+        let (before, after) = (most(old), most(new));
+        (after > before).then(|| format!("{after} {what} in the {} phase, {before} before", phase.name()))
+    });
+    grown.collect::<Vec<_>>().into_iter()
+}
+
+fn fallen((over, under): (Phase, Phase), old: &[f64], new: &[f64]) -> Option<String> {
+    let change = worse(old, new)?;
+    Some(format!("{}/{} is {change:.2} of what it was", over.name(), under.name()))
+}
+
 /// The change of a ratio's median, if it fell below the tolerance in nearly all draws from what was measured.
 fn worse(before: &[f64], after: &[f64]) -> Option<f64> {
+    if before.is_empty() || after.is_empty() {
+        return None;
+    }
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let mut draw = |values: &[f64]| {
         let mut drawn: Vec<f64> = values.iter().map(|_| values[random.below(values.len())]).collect();
@@ -69,8 +89,7 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
-    use super::super::measure::Sample;
-    use super::super::phases::Run;
+    use super::super::phases::{Run, Step};
     use super::*;
 
     #[test]
@@ -80,23 +99,38 @@ mod tests {
         assert_eq!(worse(&before, &[9.3, 9.6, 11.2, 9.1, 10.0]), None);
         assert_eq!(worse(&before, &[12.0, 13.0, 12.5, 14.0, 13.3]), None);
         assert!(worse(&before, &[6.0, 6.5, 5.9, 7.0, 6.2]).is_some_and(|change| change < 0.7));
+        assert_eq!(worse(&[], &before), None);
+    }
+
+    /// A report in which each phase took the same, but for the hot one.
+    fn report(compiled: u64, hot_wall: f64) -> Report {
+        let mut report = Report::new(&[], vec!["e".to_owned()]);
+        let step = |phase: Phase| {
+            let wall = if phase == Phase::Hot { hot_wall } else { 1.0 };
+            let sample = Sample { wall, compiled, ..Sample::default() };
+            Step { phase, edit: phase.is_of_an_edit().then_some(0), sample, refused: None }
+        };
+        let steps = [Phase::Plain, Phase::Cold, Phase::Control, Phase::Warm, Phase::Hot].map(step);
+        report.runs = vec![Run { steps: steps.to_vec() }; 3];
+        report
     }
 
     #[test]
-    fn one_more_compilation_is_a_regression() {
-        let report = |compiled| {
-            let sample = Sample { wall: 1.0, cpu: 1.0, compiled, ..Sample::default() };
-            let site = Site {
-                edit: "e".to_owned(),
-                plain: sample.clone(),
-                cold: sample.clone(),
-                warm: sample.clone(),
-                hot: sample,
-            };
-            Report::of(vec![Run { sites: vec![site] }])
-        };
-        assert!(regressions(&report(1), &report(1)).is_empty() && regressions(&report(1), &report(0)).is_empty());
-        let found = regressions(&report(0), &report(1));
-        assert_eq!(found.first().map(String::as_str), Some("e: 1 compilations in the hot phase, 0 before"));
+    fn one_more_compilation_is_a_regression_and_so_is_a_slower_hot_phase() {
+        let before = report(0, 0.1);
+        assert!(regressions(&before, &before).is_empty() && regressions(&report(1, 0.1), &before).is_empty());
+        let more = regressions(&before, &report(1, 0.1));
+        assert!(more.contains(&"e: 1 compilations in the hot phase, 0 before".to_owned()), "{more:?}");
+        assert_eq!(regressions(&before, &report(0, 0.2)), ["e: cold/hot is 0.50 of what it was"]);
+    }
+
+    #[test]
+    fn a_step_that_is_refused_counts_for_nothing() {
+        let mut now = report(1, 9.0);
+        for run in &mut now.runs {
+            run.steps.iter_mut().for_each(|step| step.refused = Some("why".to_owned()));
+        }
+        assert!(regressions(&report(0, 0.1), &now).is_empty());
+        assert_eq!(now.refused().len(), 15);
     }
 }

@@ -38,10 +38,10 @@ impl Edit {
         Ok(edits)
     }
 
-    /// Changes the file in a copy of the workspace.
-    pub(super) fn apply(&self, workspace: &Path, words: Words) -> anyhow::Result<()> {
-        let path = workspace.join(&self.file);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    /// Writes the file, as it is in `workspace` but for the change, into a copy of the workspace.
+    pub(super) fn apply(&self, workspace: &Path, copy: &Path, words: Words) -> anyhow::Result<()> {
+        let (original, path) = (workspace.join(&self.file), copy.join(&self.file));
+        let text = std::fs::read_to_string(&original).with_context(|| format!("cannot read {}", original.display()))?;
         if text.matches(&self.from).count() != 1 {
             bail!("{}: the text of the edit {:?} does not occur once", self.file, self.name);
         }

@@ -1,5 +1,5 @@
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
@@ -7,158 +7,310 @@ use serde::{Deserialize, Serialize};
 
 use super::edit::{Edit, Words};
 use super::lab::Lab;
-use super::measure::{Sample, verdicts};
+use super::measure::{Sample, Timed};
+use super::verdicts::Verdicts;
 
 /// What a request says where the task goes.
 const TASK: &str = "TASK";
 /// The repository of the tasks.
 const REPOSITORY: &str = "bench";
 
-/// All phases of one run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Run {
-    pub(super) sites: Vec<Site>,
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Phase {
+    Plain,
+    Unchanged,
+    Incremental,
+    Sccache,
+    Cold,
+    Control,
+    Warm,
+    Hot,
 }
 
-/// The phases of one edit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Site {
-    pub(super) edit: String,
-    pub(super) plain: Sample,
-    pub(super) cold: Sample,
-    pub(super) warm: Sample,
-    pub(super) hot: Sample,
-}
+/// The phases of cargo alone, and those over the cache.
+const ALONE: &[Phase] = &[Phase::Plain, Phase::Unchanged, Phase::Incremental];
+const CACHED: &[Phase] = &[Phase::Cold, Phase::Control, Phase::Warm, Phase::Hot];
 
-/// The steps of one run, for its progress.
-pub(super) fn steps(edits: usize) -> u64 {
-    edits as u64 * 4
-}
+/// The phases that were asked for and those that they need.
+pub(super) struct Plan(Vec<Phase>);
 
-impl Run {
-    /// Measures each edit, each with a cache of its own.
-    pub(super) fn measure(
-        workspace: &Path,
-        fixtures: &Path,
-        edits: &[Edit],
-        bar: &ProgressBar,
-    ) -> anyhow::Result<Self> {
-        let sites = edits.iter().map(|edit| {
-            let site = Bench { lab: Lab::open()?, workspace, fixtures, edit, bar };
-            site.measure().with_context(|| format!("edit {:?}", edit.name))
-        });
-        Ok(Self { sites: sites.collect::<anyhow::Result<_>>()? })
+impl Plan {
+    /// All phases where none is named.
+    pub(super) fn new(only: &[Phase]) -> Self {
+        let all = [ALONE, &[Phase::Sccache], CACHED].concat();
+        let needs =
+            |first: Phase, group: &[Phase]| group.contains(&first) && group.iter().any(|one| only.contains(one));
+        let wanted = |phase: &Phase| {
+            only.is_empty()
+                || only.contains(phase)
+                || needs(*phase, &ALONE[..]) && *phase == Phase::Plain
+                || needs(*phase, CACHED) && *phase == Phase::Cold
+        };
+        Self(all.into_iter().filter(wanted).collect())
+    }
+
+    fn has(&self, phase: Phase) -> bool {
+        self.0.contains(&phase)
+    }
+
+    /// The steps of one run, for its progress.
+    pub(super) fn steps(&self, edits: usize) -> u64 {
+        let of = |phase: &Phase| if phase.is_of_an_edit() { edits as u64 } else { 1 };
+        self.0.iter().map(of).sum()
     }
 }
 
-struct Bench<'a> {
-    lab: Lab,
-    workspace: &'a Path,
-    fixtures: &'a Path,
-    edit: &'a Edit,
-    bar: &'a ProgressBar,
+impl Phase {
+    /// Whether it is measured for each edit.
+    pub(super) fn is_of_an_edit(self) -> bool {
+        matches!(self, Self::Incremental | Self::Sccache | Self::Warm | Self::Hot)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Unchanged => "unchanged",
+            Self::Incremental => "incremental",
+            Self::Sccache => "sccache",
+            Self::Cold => "cold",
+            Self::Control => "control",
+            Self::Warm => "warm",
+            Self::Hot => "hot",
+        }
+    }
+}
+
+/// All steps of one run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Run {
+    pub(super) steps: Vec<Step>,
+}
+
+/// One phase, of one edit where it is one's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Step {
+    pub(super) phase: Phase,
+    /// Its place in the list of edits.
+    pub(super) edit: Option<usize>,
+    pub(super) sample: Sample,
+    /// Why its times do not count, where they do not.
+    pub(super) refused: Option<String>,
+}
+
+/// What is measured, and how.
+pub(super) struct Bench<'a> {
+    pub(super) workspace: &'a Path,
+    pub(super) edits: &'a [Edit],
+    pub(super) requests: &'a Path,
+    pub(super) cargo: &'a [String],
+    pub(super) scratch: &'a Path,
 }
 
 impl Bench<'_> {
-    fn measure(&self) -> anyhow::Result<Site> {
-        let (first, plain) = self.phase("plain", |root| {
-            self.edit.apply(root, Words::Canonical)?;
-            self.lab.plain(root)
-        })?;
-        let (again, cold) = self.phase("cold", |root| {
-            self.edit.apply(root, Words::Canonical)?;
-            self.lab.cached(root)
-        })?;
-        self.same(&first, &again, "cold")?;
-        self.record(&first)?;
-        let (again, warm) = self.phase("warm", |root| {
-            self.edit.apply(root, Words::Regenerated)?;
-            self.lab.cached(root)
-        })?;
-        self.same(&first, &again, "warm")?;
-        // The harness asks before it calls the model, writes what it gets, and builds.
-        let (again, hot) = self.phase("hot", |root| {
-            let (_, asked) = self.look_up(root)?;
-            let (output, mut built) = self.lab.cached(root)?;
-            built.wall += asked.wall;
-            built.cpu += asked.cpu;
-            Ok((output, built))
-        })?;
-        self.same(&first, &again, "hot")?;
-        Ok(Site { edit: self.edit.name.clone(), plain, cold, warm, hot })
-    }
-
-    fn phase(
-        &self,
-        name: &'static str,
-        phase: impl FnOnce(&Path) -> anyhow::Result<(String, Sample)>,
-    ) -> anyhow::Result<(BTreeMap<String, String>, Sample)> {
-        self.bar.set_message(format!("{name}: {}", self.edit.name));
-        let root = self.lab.checkout(self.workspace, name)?;
-        let (output, sample) = phase(&root)?;
-        self.bar.inc(1);
-        Ok((verdicts(&output), sample))
-    }
-
-    /// Refuses times of phases that did not test the same.
-    fn same(
-        &self,
-        first: &BTreeMap<String, String>,
-        again: &BTreeMap<String, String>,
-        phase: &str,
-    ) -> anyhow::Result<()> {
-        if first.is_empty() {
-            bail!("no test ran");
+    /// Measures once, with a cache of its own. By turns cargo alone and the cache come first, and the warm steps and the hot.
+    pub(super) fn run(&self, plan: &Plan, n: u32, bar: &ProgressBar) -> anyhow::Result<Run> {
+        let lab = Lab::open(self.scratch)?;
+        let mut running = Running { bench: self, lab, plan, bar, turn: n % 2 == 1, first: None, run: Run::default() };
+        if running.turn {
+            running.cached()?;
+            running.alone()?;
+        } else {
+            running.alone()?;
+            running.cached()?;
         }
-        if first != again {
-            let differs = first.iter().find(|(name, verdict)| again.get(*name) != Some(verdict));
-            bail!("the {phase} phase tested something else than cargo alone: {differs:?}");
+        running.sccache()?;
+        Ok(running.run)
+    }
+}
+
+struct Running<'a> {
+    bench: &'a Bench<'a>,
+    lab: Lab,
+    plan: &'a Plan,
+    bar: &'a ProgressBar,
+    turn: bool,
+    /// What the first step's tests said.
+    first: Option<Verdicts>,
+    run: Run,
+}
+
+impl Running<'_> {
+    fn alone(&mut self) -> anyhow::Result<()> {
+        if !self.plan.has(Phase::Plain) {
+            return Ok(());
+        }
+        let root = self.checkout("plain", |_| Some(Words::Canonical))?;
+        self.step(Phase::Plain, None, |running| running.lab.plain(&root, running.bench.cargo))?;
+        self.step(Phase::Unchanged, None, |running| running.lab.plain(&root, running.bench.cargo))?;
+        for (n, edit) in self.bench.edits.iter().enumerate() {
+            if self.plan.has(Phase::Incremental) {
+                edit.apply(self.bench.workspace, &root, Words::Regenerated)?;
+            }
+            self.step(Phase::Incremental, Some(n), |running| running.lab.plain(&root, running.bench.cargo))?;
+        }
+        discard(&root)
+    }
+
+    fn cached(&mut self) -> anyhow::Result<()> {
+        if !self.plan.has(Phase::Cold) {
+            return Ok(());
+        }
+        let root = self.checkout("cold", |_| Some(Words::Canonical))?;
+        self.step(Phase::Cold, None, |running| running.lab.cached(&root, running.bench.cargo))?;
+        discard(&root)?;
+        let root = self.checkout("control", |_| Some(Words::Canonical))?;
+        self.step(Phase::Control, None, |running| running.lab.cached(&root, running.bench.cargo))?;
+        discard(&root)?;
+        for n in 0..self.bench.edits.len() {
+            let turns = if self.turn { [Self::hot, Self::warm] } else { [Self::warm, Self::hot] };
+            for phase in turns {
+                phase(self, n)?;
+            }
         }
         Ok(())
     }
 
-    /// Records what the model did the first time, and that it builds and passes.
-    fn record(&self, verdicts: &BTreeMap<String, String>) -> anyhow::Result<()> {
-        let before = self.lab.checkout(self.workspace, "before")?;
-        let after = self.lab.checkout(self.workspace, "after")?;
-        self.edit.apply(&after, Words::Canonical)?;
-        let request = self.request("request.json")?;
-        let response = self.fixtures.join("response.json");
+    fn warm(&mut self, n: usize) -> anyhow::Result<()> {
+        let words = |other| Some(if other == n { Words::Regenerated } else { Words::Canonical });
+        let root = self.checkout(&format!("warm-{n}"), words)?;
+        self.step(Phase::Warm, Some(n), |running| running.lab.cached(&root, running.bench.cargo))?;
+        discard(&root)
+    }
+
+    /// The harness asks before it calls the model, writes what it gets, and builds.
+    fn hot(&mut self, n: usize) -> anyhow::Result<()> {
+        if self.plan.has(Phase::Hot) {
+            self.record(n)?;
+        }
+        let root = self.checkout(&format!("hot-{n}"), |other| (other != n).then_some(Words::Canonical))?;
+        self.step(Phase::Hot, Some(n), |running| {
+            let asked = running.look_up(n, &root)?;
+            let mut built = running.lab.cached(&root, running.bench.cargo)?;
+            built.sample.wall += asked.sample.wall;
+            built.sample.cpu += asked.sample.cpu;
+            Ok(built)
+        })?;
+        discard(&root)
+    }
+
+    fn sccache(&mut self) -> anyhow::Result<()> {
+        if !self.plan.has(Phase::Sccache) || !self.lab.has_sccache() {
+            return Ok(());
+        }
+        let root = self.checkout("sccache", |_| Some(Words::Canonical))?;
+        self.lab.sccache(&root, self.bench.cargo)?;
+        discard(&root)?;
+        for n in 0..self.bench.edits.len() {
+            let words = |other| Some(if other == n { Words::Regenerated } else { Words::Canonical });
+            let root = self.checkout(&format!("sccache-{n}"), words)?;
+            self.step(Phase::Sccache, Some(n), |running| running.lab.sccache(&root, running.bench.cargo))?;
+            discard(&root)?;
+        }
+        Ok(())
+    }
+
+    /// A checkout in which each edit has the words that `words` says, or none.
+    fn checkout(&self, name: &str, words: impl Fn(usize) -> Option<Words>) -> anyhow::Result<PathBuf> {
+        let root = self.lab.checkout(self.bench.workspace, name)?;
+        for (n, edit) in self.bench.edits.iter().enumerate() {
+            if let Some(words) = words(n) {
+                edit.apply(self.bench.workspace, &root, words)?;
+            }
+        }
+        Ok(root)
+    }
+
+    /// Measures one step. Its times count only where its tests said what those of the first step said.
+    fn step(
+        &mut self,
+        phase: Phase,
+        edit: Option<usize>,
+        step: impl FnOnce(&Self) -> anyhow::Result<Timed>,
+    ) -> anyhow::Result<()> {
+        if !self.plan.has(phase) {
+            return Ok(());
+        }
+        let name = edit.and_then(|n| self.bench.edits.get(n)).map_or("", |edit| edit.name.as_str());
+        self.bar.set_message(format!("{} {name}", phase.name()));
+        // What the step before left to be written is no work of this one.
+        Command::new("sync").status().context("cannot run sync")?;
+        let mut timed = step(self).with_context(|| format!("{} {name}", phase.name()))?;
+        let verdicts = timed.verdicts();
+        timed.sample.verdicts = verdicts.len() as u64;
+        if verdicts.len() == 0 {
+            bail!("{}: no test ran\n{}", phase.name(), timed.failed.unwrap_or_default());
+        }
+        let refused = match (&timed.failed, &self.first) {
+            (Some(why), _) => Some(format!("failed: {}", last_lines(why))),
+            (None, Some(first)) => first.difference(&verdicts).map(|what| format!("tested something else: {what}")),
+            (None, None) => {
+                self.first = Some(verdicts);
+                None
+            }
+        };
+        self.run.steps.push(Step { phase, edit, sample: timed.sample, refused });
+        self.bar.inc(1);
+        Ok(())
+    }
+
+    /// Records what the model did the first time.
+    fn record(&self, n: usize) -> anyhow::Result<()> {
+        let edit = self.edit(n)?;
+        let before = self.checkout(&format!("before-{n}"), |other| (other != n).then_some(Words::Canonical))?;
+        let after = self.checkout(&format!("after-{n}"), |_| Some(Words::Canonical))?;
+        let request = self.request(n, "request.json")?;
+        let response = self.bench.requests.join("response.json");
         let arguments = [
             &["--json", "--api", "anthropic.messages", "--repo", REPOSITORY][..],
-            &["--before", text(&before)?, "--after", text(&after)?, "--read", self.edit.file()],
+            &["--before", text(&before)?, "--after", text(&after)?, "--read", edit.file()],
             &["--completeness", "traced", "--response", text(&response)?, text(&request)?],
         ];
-        let (recorded, _) = self.lab.prompt("record", &arguments.concat())?;
-        let recorded: serde_json::Value = serde_json::from_str(&recorded).context("what was recorded")?;
+        let recorded = self.lab.prompt("record", &arguments.concat())?;
+        let recorded: serde_json::Value = serde_json::from_str(&recorded.output).context("what was recorded")?;
         let key = recorded["key"].as_str().context("the key of what was recorded")?;
-        let passed = verdicts.len().to_string();
+        let passed = self.first.as_ref().map_or(0, Verdicts::len).to_string();
         self.lab.prompt("report", &["--exit-code", "0", "--tests-passed", &passed, key])?;
         Ok(())
     }
 
-    fn look_up(&self, root: &Path) -> anyhow::Result<(String, Sample)> {
-        let request = self.request("request-again.json")?;
+    fn look_up(&self, n: usize, root: &Path) -> anyhow::Result<Timed> {
+        let edit = self.edit(n)?;
+        let request = self.request(n, "request-again.json")?;
         let arguments = ["--api", "anthropic.messages", "--task", "--repo", REPOSITORY, "--apply"];
-        let (output, sample) =
-            self.lab.prompt("lookup", &[&arguments[..], &[text(root)?, text(&request)?]].concat())?;
+        let asked = self.lab.prompt("lookup", &[&arguments[..], &[text(root)?, text(&request)?]].concat())?;
         // Nothing may be taken on trust: what is built is what was written the first time.
-        let (applied, canonical) = (root.join(self.edit.file()), self.lab.folder().join("after/workspace"));
-        if std::fs::read(applied)? != std::fs::read(canonical.join(self.edit.file()))? {
+        let canonical = self.lab.folder().join(format!("after-{n}/workspace"));
+        if std::fs::read(root.join(edit.file()))? != std::fs::read(canonical.join(edit.file()))? {
             bail!("the prompt layer gave back other bytes than were recorded");
         }
-        Ok((output, sample))
+        Ok(asked)
     }
 
-    /// The request for this edit.
-    fn request(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let file = self.fixtures.join(name);
+    fn edit(&self, n: usize) -> anyhow::Result<&Edit> {
+        self.bench.edits.get(n).context("no such edit")
+    }
+
+    /// The request for an edit.
+    fn request(&self, n: usize, name: &str) -> anyhow::Result<PathBuf> {
+        let edit = self.edit(n)?;
+        let file = self.bench.requests.join(name);
         let request = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let task = serde_json::to_string(&format!("Change {}: {}.", self.edit.file(), self.edit.name))?;
+        let task = serde_json::to_string(&format!("Change {}: {}.", edit.file(), edit.name))?;
         let path = self.lab.folder().join(name);
         std::fs::write(&path, request.replace(&format!("\"{TASK}\""), &task))?;
         Ok(path)
     }
+}
+
+fn discard(root: &Path) -> anyhow::Result<()> {
+    std::fs::remove_dir_all(root).with_context(|| format!("cannot delete {}", root.display()))
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n")
 }
 
 fn text(path: &Path) -> anyhow::Result<&str> {

@@ -5,7 +5,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::measure::Sample;
-use super::phases::{Run, Site};
+use super::phases::{Phase, Run, Step};
 
 /// The figures of some runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,23 +14,29 @@ pub(super) struct Report {
     pub(super) version: String,
     /// Processors of the machine.
     pub(super) processors: usize,
+    /// The arguments of cargo.
+    pub(super) cargo: Vec<String>,
+    /// What was changed.
+    pub(super) edits: Vec<String>,
     pub(super) runs: Vec<Run>,
 }
 
-/// A ratio of two phases, and its name.
-pub(super) type Ratio = (&'static str, fn(&Site) -> f64);
-
-/// The ratios that are told and compared: how much faster each phase is than the cold one.
-pub(super) const RATIOS: &[Ratio] = &[
-    ("cold/hot", |site| site.cold.wall / site.hot.wall),
-    ("cold/warm", |site| site.cold.wall / site.warm.wall),
-    ("plain/cold", |site| site.plain.wall / site.cold.wall),
+/// Phases whose times are divided by each other.
+pub(super) const RATIOS: &[(Phase, Phase)] = &[
+    (Phase::Cold, Phase::Hot),
+    (Phase::Cold, Phase::Warm),
+    (Phase::Incremental, Phase::Hot),
+    (Phase::Incremental, Phase::Warm),
+    (Phase::Sccache, Phase::Warm),
 ];
+/// The same where no edit is concerned.
+pub(super) const COMMON_RATIOS: &[(Phase, Phase)] = &[(Phase::Cold, Phase::Control), (Phase::Cold, Phase::Plain)];
 
 impl Report {
-    pub(super) fn of(runs: Vec<Run>) -> Self {
+    pub(super) fn new(cargo: &[String], edits: Vec<String>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { version: env!("CARGO_PKG_VERSION").to_owned(), processors, runs }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { version, processors, cargo: cargo.to_vec(), edits, runs: Vec::new() }
     }
 
     /// Reads what an earlier run wrote.
@@ -39,53 +45,116 @@ impl Report {
         serde_json::from_slice(&text).with_context(|| format!("{} holds no figures of twofold bench", file.display()))
     }
 
-    /// The names of the edits, in order.
-    pub(super) fn edits(&self) -> Vec<&str> {
-        self.runs.first().iter().flat_map(|run| &run.sites).map(|site| site.edit.as_str()).collect()
+    /// What was measured of one phase, of one edit where the phase has one, a sample for each run that counts.
+    pub(super) fn samples(&self, phase: Phase, edit: Option<usize>) -> Vec<&Sample> {
+        self.runs.iter().filter_map(|run| run.sample(phase, edit)).collect()
     }
 
-    /// All that was measured of one edit, a site for each run.
-    pub(super) fn sites<'a>(&'a self, edit: &'a str) -> impl Iterator<Item = &'a Site> {
-        self.runs.iter().flat_map(|run| &run.sites).filter(move |site| site.edit == edit)
+    /// A ratio of two phases, for each run that has both.
+    pub(super) fn ratios(&self, (over, under): (Phase, Phase), edit: Option<usize>) -> Vec<f64> {
+        let of = |run: &Run| Some(run.sample(over, edit)?.wall / run.sample(under, edit)?.wall);
+        self.runs.iter().filter_map(of).collect()
+    }
+
+    /// The iteration of "edit, run tests" from which the cache has paid back what recording cost, against cargo that stays
+    /// in one folder; `None` where it never does.
+    pub(super) fn break_even(&self, edit: usize) -> Option<u32> {
+        let wall = |phase| {
+            let samples = self.samples(phase, Some(edit));
+            (!samples.is_empty()).then(|| spread(samples.iter().map(|sample| sample.wall)).1)
+        };
+        let extra = wall(Phase::Cold)? - wall(Phase::Plain)?;
+        let saved = wall(Phase::Incremental)? - wall(Phase::Hot)?;
+        (saved > 0.0).then(|| 1 + (extra.max(0.0) / saved).ceil() as u32)
+    }
+
+    /// Steps whose times do not count, with the reason.
+    pub(super) fn refused(&self) -> Vec<String> {
+        let steps = self.runs.iter().enumerate().flat_map(|(n, run)| run.steps.iter().map(move |step| (n, step)));
+        let told = steps.filter_map(|(n, step)| Some((n, step, step.refused.as_ref()?)));
+        told.map(|(n, step, why)| format!("not counted: run {}, {}{}: {why}", n + 1, step.phase.name(), self.of(step)))
+            .collect()
+    }
+
+    fn of(&self, step: &Step) -> String {
+        step.edit.and_then(|n| self.edits.get(n)).map(|edit| format!(" ({edit})")).unwrap_or_default()
     }
 
     /// A table for people.
     pub(super) fn table(&self) -> String {
         let mut table = String::new();
-        for edit in self.edits() {
-            // Writing to a string does not fail.
-            let _: std::fmt::Result = self.table_of(edit, &mut table);
-        }
+        // Writing to a string does not fail.
+        let _: std::fmt::Result = self.write(&mut table);
         table
     }
 
-    fn table_of(&self, edit: &str, out: &mut String) -> std::fmt::Result {
-        type Phase = (&'static str, fn(&Site) -> &Sample);
-        let phases: &[Phase] = &[
-            ("plain", |site| &site.plain),
-            ("cold", |site| &site.cold),
-            ("warm", |site| &site.warm),
-            ("hot", |site| &site.hot),
-        ];
-        writeln!(out, "{edit}")?;
-        writeln!(out, "  phase   wall s (min-max)         CPU s  compiled  from cache  tests run  replayed")?;
-        for (name, phase) in phases {
-            let samples: Vec<&Sample> = self.sites(edit).map(phase).collect();
-            let wall = spread(samples.iter().map(|sample| sample.wall));
-            let cpu = spread(samples.iter().map(|sample| sample.cpu));
-            let last = samples.last().copied().cloned().unwrap_or_default();
-            let counts = if *name == "plain" {
-                format!("{:>8}  {:>10}  {:>9}  {:>8}", "all", "-", "all", "-")
-            } else {
-                format!("{:>8}  {:>10}  {:>9}  {:>8}", last.compiled, last.compile_hits, last.tested, last.test_hits)
-            };
-            writeln!(out, "  {name:<6} {:>7.2} ({:.2}-{:.2}) {:>16.2}  {counts}", wall.1, wall.0, wall.2, cpu.1)?;
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "cargo {}", self.cargo.join(" "))?;
+        writeln!(out, "{} runs, {} processors, twofold {}\n", self.runs.len(), self.processors, self.version)?;
+        writeln!(
+            out,
+            "  step          wall s (min-max)            CPU s  compiled  from cache  tested  replayed  verdicts"
+        )?;
+        for phase in [Phase::Plain, Phase::Unchanged, Phase::Cold, Phase::Control] {
+            self.line(phase, None, out)?;
         }
-        for (name, ratio) in RATIOS {
-            let (least, median, most) = spread(self.sites(edit).map(ratio));
-            writeln!(out, "  {name:<10} {median:.2} ({least:.2}-{most:.2})")?;
+        self.write_ratios(COMMON_RATIOS, None, out)?;
+        for (n, edit) in self.edits.iter().enumerate() {
+            writeln!(out, "\n{edit}")?;
+            for phase in [Phase::Incremental, Phase::Sccache, Phase::Warm, Phase::Hot] {
+                self.line(phase, Some(n), out)?;
+            }
+            self.write_ratios(RATIOS, Some(n), out)?;
+            if let Some(iteration) = self.break_even(n) {
+                writeln!(out, "  pays back from iteration {iteration} on")?;
+            }
         }
-        writeln!(out)
+        let hot = (0..self.edits.len()).flat_map(|n| self.samples(Phase::Hot, Some(n)));
+        if let Some(reasons) = hot.last().map(|sample| &sample.not_cached).filter(|reasons| !reasons.is_empty()) {
+            writeln!(out, "\nnever cached, in the hot phase:")?;
+            for (reason, n) in reasons {
+                writeln!(out, "  {n:>4}  {reason}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&self, phase: Phase, edit: Option<usize>, out: &mut String) -> std::fmt::Result {
+        let samples = self.samples(phase, edit);
+        let Some(last) = samples.last() else {
+            return Ok(());
+        };
+        let (least, wall, most) = spread(samples.iter().map(|sample| sample.wall));
+        let cpu = spread(samples.iter().map(|sample| sample.cpu)).1;
+        let counts = if matches!(phase, Phase::Cold | Phase::Control | Phase::Warm | Phase::Hot) {
+            let Sample { compiled, compile_hits, tested, test_hits, .. } = last;
+            format!("{compiled:>8}  {compile_hits:>10}  {tested:>6}  {test_hits:>8}")
+        } else {
+            format!("{:>8}  {:>10}  {:>6}  {:>8}", "", "", "", "")
+        };
+        let range = format!("({least:.2}-{most:.2})");
+        let (name, verdicts) = (phase.name(), last.verdicts);
+        writeln!(out, "  {name:<12} {wall:>8.2} {range:<18} {cpu:>8.2}  {counts}  {verdicts:>8}")
+    }
+
+    fn write_ratios(&self, ratios: &[(Phase, Phase)], edit: Option<usize>, out: &mut String) -> std::fmt::Result {
+        for (over, under) in ratios {
+            let measured = self.ratios((*over, *under), edit);
+            if !measured.is_empty() {
+                let (least, median, most) = spread(measured.into_iter());
+                writeln!(out, "  {}/{} {median:.2} ({least:.2}-{most:.2})", over.name(), under.name())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// The sample of a step, where its times count.
+    fn sample(&self, phase: Phase, edit: Option<usize>) -> Option<&Sample> {
+        let edit = edit.filter(|_| phase.is_of_an_edit());
+        let step = self.steps.iter().find(|step| step.phase == phase && step.edit == edit)?;
+        step.refused.is_none().then_some(&step.sample)
     }
 }
 
