@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest, Hash};
 use parking_lot::Mutex;
-use store::{BlobBody, BlobStore, RecordKey, RecordStore, SizeLookup, StoreError};
+use store::{BlobBody, BlobStore, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError};
 
 use crate::clock::{Clock, SystemClock};
 use crate::committer::Committer;
@@ -255,5 +255,14 @@ impl SizeLookup for Embedded {
     async fn digest_of(&self, hash: &Hash) -> Result<Option<Digest>, StoreError> {
         let (engine, hash) = (Arc::clone(&self.inner.engine), *hash);
         blocking(move || engine.digest_of(&hash)).await
+    }
+}
+
+#[async_trait]
+impl LongPromise for Embedded {
+    async fn promise_long(&self, records: &[RecordKey], blobs: &[Digest]) -> Result<(), StoreError> {
+        let engine = Arc::clone(&self.inner.engine);
+        let (records, blobs): (Vec<Key>, Vec<Digest>) = (records.iter().map(Key::record).collect(), blobs.to_vec());
+        blocking(move || Ok(engine.promise_long(&records, &blobs)?)).await
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Evicted {
 
 /// Deletes the oldest entries that may go.
 ///
-/// The two queues are merged by age. A promised entry is taken only when its lease has passed; records go before blobs of
+/// The queues are merged by age, what was promised for long counted as so much younger. A promised entry is taken only when its lease has passed; records go before blobs of
 /// the same age. Runs on the committer's thread.
 pub(crate) fn evict(engine: &Engine, wanted: Wanted) -> Result<Evicted, Failure> {
     let _gate = engine.gate.write();
@@ -75,7 +75,7 @@ pub(crate) fn evict(engine: &Engine, wanted: Wanted) -> Result<Evicted, Failure>
 
 /// Up to which age the queues are known to be empty, so that a search need not wade through what was deleted.
 #[derive(Default)]
-pub(crate) struct Oldest([AtomicU64; 2]);
+pub(crate) struct Oldest([AtomicU64; Queue::ALL.len()]);
 
 impl Oldest {
     fn of(&self, queue: Queue) -> u64 {
@@ -96,15 +96,17 @@ impl Oldest {
     }
 }
 
-/// The oldest rows of both queues that may go, oldest first.
+/// The oldest rows of all queues that may go, oldest first.
 fn candidates(engine: &Engine, wanted: &Wanted, now: Duration) -> Result<Vec<(Life, Key)>, Failure> {
-    let mut rows = engine.index.oldest(Queue::Written, engine.oldest.of(Queue::Written), BATCH)?;
-    rows.extend(engine.index.oldest(Queue::Leased, engine.oldest.of(Queue::Leased), BATCH)?);
+    let mut rows = Vec::new();
+    for queue in Queue::ALL {
+        rows.extend(engine.index.oldest(queue, engine.oldest.of(queue), BATCH)?);
+    }
     rows.retain(|(life, key)| {
-        let is_unused = engine.ages.age(key.class(), *life, now).unwrap_or_default() >= wanted.unused_for;
+        let is_unused = engine.ages.unused_for(key.class(), *life, now) >= wanted.unused_for;
         is_unused && engine.ages.is_evictable(key.class(), *life, now, wanted.floor)
     });
-    rows.sort_by_key(|(life, key)| (life.time_ms, key.class()));
+    rows.sort_by_key(|(life, key)| (life.order_ms(), key.class()));
     rows.truncate(BATCH);
     Ok(rows)
 }
@@ -117,7 +119,7 @@ fn count(engine: &Engine, group: &Group<'_>, life: Life, key: &Key) {
         Counters::add(&counters.evicted_records, 1);
         engine.gone.note(key);
     }
-    if life.queue == Queue::Leased {
+    if life.queue != Queue::Written {
         counters.evicted_promise(engine.ages.age(key.class(), life, group.now).unwrap_or_default());
     }
 }

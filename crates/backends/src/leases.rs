@@ -11,7 +11,7 @@ use crate::touches::Ages;
 /// More times than a lease has buckets; the oldest are let go beyond it.
 const MAX_TIMES: usize = 64;
 
-/// How many entries are promised, by the time that the promise counts from.
+/// How many entries are promised, for long or not, by the time that the promise counts from.
 ///
 /// Kept in the index with every change, so that nothing has to be counted at start. A store that an older program wrote
 /// begins without counts; one lease later they are right.
@@ -21,7 +21,7 @@ pub(crate) struct Leases(BTreeMap<u64, u64>);
 impl Leases {
     /// An entry came into the eviction order.
     pub(crate) fn add(&mut self, life: Life) {
-        if life.queue != Queue::Leased {
+        if life.queue == Queue::Written {
             return;
         }
         *self.0.entry(life.time_ms).or_default() += 1;
@@ -32,7 +32,7 @@ impl Leases {
 
     /// An entry left the eviction order.
     pub(crate) fn remove(&mut self, life: Life) {
-        if life.queue != Queue::Leased {
+        if life.queue == Queue::Written {
             return;
         }
         if let Some(count) = self.0.get_mut(&life.time_ms) {

@@ -149,7 +149,7 @@ impl Engine {
     /// Touches what a look found and remembers it for the rest of the period. The caller holds the gate.
     fn promise_found(&self, look: Look<'_>, seen: Moment) {
         let period = self.period();
-        self.promise_rows(look.relied_on);
+        self.touch_rows(look.relied_on, Touch::Promised);
         self.promised.note(look.plain, period, seen);
     }
 
@@ -159,9 +159,26 @@ impl Engine {
     }
 
     /// Touches the rows that are not promised as of now yet. The caller holds the gate.
-    pub(crate) fn promise_rows(&self, rows: Vec<(Key, Life)>) {
+    pub(crate) fn touch_rows(&self, rows: Vec<(Key, Life)>, touch: Touch) {
         let now = self.now();
-        let stale = rows.into_iter().filter(|(key, life)| *life != self.ages.life(key.class(), Queue::Leased, now));
-        self.touch(stale.map(|(key, _)| (key, Touch::Promised)));
+        let stale = rows.into_iter().filter(|(key, life)| !self.ages.is_current(key.class(), *life, touch, now));
+        self.touch(stale.map(|(key, _)| (key, touch)));
+    }
+
+    /// Promises for long those of these records and blobs that are here. Blocks.
+    pub(crate) fn promise_long(&self, records: &[Key], blobs: &[Digest]) -> Result<(), Failure> {
+        for slice in blobs.chunks(SLICE) {
+            let _gate = self.gate.read();
+            let mut look = Look::new(&self.index);
+            look.presence(slice, 0)?;
+            self.touch_rows(look.relied_on, Touch::PromisedLong);
+        }
+        let _gate = self.gate.read();
+        let mut rows = Vec::with_capacity(records.len());
+        for key in records {
+            rows.extend(self.index.record(key)?.map(|row| (key.clone(), row.life)));
+        }
+        self.touch_rows(rows, Touch::PromisedLong);
+        Ok(())
     }
 }

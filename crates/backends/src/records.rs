@@ -52,7 +52,7 @@ impl Engine {
         let row = {
             let _gate = self.gate.read();
             let row = self.index.record(key)?;
-            self.promise_rows(row.iter().map(|row| (key.clone(), row.life)).collect());
+            self.touch_rows(row.iter().map(|row| (key.clone(), row.life)).collect(), Touch::Promised);
             row
         };
         let Some(row) = row else {

@@ -11,23 +11,33 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use cache_types::{Digest, DigestFunction, Hash};
+use store::LONG_PROMISE;
 use ulid::Ulid;
 
-/// Which of the two eviction queues a row is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How much later what was promised for long leaves.
+const LONG_MS: u64 = LONG_PROMISE.as_secs() * 1000;
+
+/// Which of the eviction queues a row is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub(crate) enum Queue {
     /// Stored, and promised to nobody.
     Written = 0,
     /// Promised: it stays for the lease.
     Leased = 1,
+    /// Promised for long: it stays for the lease, and then goes after what was used as much later as that.
+    Kept = 2,
 }
 
 impl Queue {
+    /// Every queue.
+    pub(crate) const ALL: [Self; 3] = [Self::Written, Self::Leased, Self::Kept];
+
     pub(crate) fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Written),
             1 => Some(Self::Leased),
+            2 => Some(Self::Kept),
             _ => None,
         }
     }
@@ -39,6 +49,16 @@ impl Queue {
 pub(crate) struct Life {
     pub queue: Queue,
     pub time_ms: u64,
+}
+
+impl Life {
+    /// Its time in the order that all queues together leave in.
+    pub(crate) fn order_ms(self) -> u64 {
+        match self.queue {
+            Queue::Written | Queue::Leased => self.time_ms,
+            Queue::Kept => self.time_ms.saturating_add(LONG_MS),
+        }
+    }
 }
 
 /// Where a pack holds a blob: one frame, behind its header.
@@ -228,10 +248,7 @@ mod tests {
     use super::*;
 
     fn life() -> impl Strategy<Value = Life> {
-        (any::<bool>(), any::<u64>()).prop_map(|(leased, time_ms)| {
-            let queue = if leased { Queue::Leased } else { Queue::Written };
-            Life { queue, time_ms }
-        })
+        (0..Queue::ALL.len(), any::<u64>()).prop_map(|(queue, time_ms)| Life { queue: Queue::ALL[queue], time_ms })
     }
 
     fn place() -> impl Strategy<Value = Place> {

@@ -17,6 +17,19 @@ pub(crate) enum Touch {
     Written,
     /// It was promised to somebody.
     Promised,
+    /// It was promised for long.
+    PromisedLong,
+}
+
+impl Touch {
+    /// The queue that a touched row is in at least.
+    fn queue(self) -> Queue {
+        match self {
+            Self::Written => Queue::Written,
+            Self::Promised => Queue::Leased,
+            Self::PromisedLong => Queue::Kept,
+        }
+    }
 }
 
 /// How ages are counted.
@@ -54,7 +67,7 @@ impl Ages {
         let bucket = now - now % self.bucket_ms;
         let time_ms = match (class, queue) {
             (Class::Blob, Queue::Written) => now,
-            (Class::Blob, Queue::Leased) => bucket,
+            (Class::Blob, Queue::Leased | Queue::Kept) => bucket,
             (Class::Record, _) => bucket.saturating_sub(self.bucket_ms),
         };
         Life { queue, time_ms }
@@ -64,10 +77,16 @@ impl Ages {
     pub(crate) fn age(&self, class: Class, life: Life, now: Duration) -> Option<Duration> {
         let spread = match (class, life.queue) {
             (Class::Blob, Queue::Written) => 0,
-            (Class::Blob, Queue::Leased) => self.bucket_ms,
+            (Class::Blob, Queue::Leased | Queue::Kept) => self.bucket_ms,
             (Class::Record, _) => self.bucket_ms * 2,
         };
         millis(now).checked_sub(life.time_ms.saturating_add(spread)).map(Duration::from_millis)
+    }
+
+    /// How long it was not used, as far as evicting by that goes: what was promised for long counts as used until that has
+    /// passed.
+    pub(crate) fn unused_for(&self, class: Class, life: Life, now: Duration) -> Duration {
+        self.age(class, Life { time_ms: life.order_ms(), ..life }, now).unwrap_or_default()
     }
 
     /// Whether a life lets the evictor have its entry.
@@ -82,14 +101,20 @@ impl Ages {
                 (Queue::Written, Floor::Kept) => {
                     self.floor_ms == 0 || millis(now) >= life.time_ms.saturating_add(self.floor_ms)
                 }
-                (Queue::Leased, _) => self.age(class, life, now).is_some_and(|age| millis(age) >= self.lease_ms),
+                (Queue::Leased | Queue::Kept, _) => {
+                    self.age(class, life, now).is_some_and(|age| millis(age) >= self.lease_ms)
+                }
             }
     }
 
     /// The life after a touch.
     pub(crate) fn touched(&self, class: Class, life: Life, touch: Touch, now: Duration) -> Life {
-        let queue = if touch == Touch::Promised { Queue::Leased } else { life.queue };
-        self.life(class, queue, now)
+        self.life(class, life.queue.max(touch.queue()), now)
+    }
+
+    /// Whether such a touch would leave the life as it is.
+    pub(crate) fn is_current(&self, class: Class, life: Life, touch: Touch, now: Duration) -> bool {
+        life == self.touched(class, life, touch, now)
     }
 }
 

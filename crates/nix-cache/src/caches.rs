@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use cache_types::Hash;
 use cache_types::nix::StorePathHash;
-use store::{BlobStore, RecordKey, RecordStore};
+use store::{BlobStore, LongPromise, RecordKey, RecordStore};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::recent::Recent;
@@ -40,6 +40,7 @@ pub struct NixCaches(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) long: Arc<dyn LongPromise>,
     pub(crate) caches: BTreeMap<String, CacheSettings>,
     pub(crate) bench: Bench,
     pub(crate) no_progress: Duration,
@@ -54,11 +55,12 @@ pub(crate) struct Inner {
 
 impl NixCaches {
     /// The caches over a store.
-    pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
+    pub fn new<S: BlobStore + RecordStore + LongPromise + 'static>(store: Arc<S>, settings: Settings) -> Self {
         let caches = settings.caches.into_iter().map(|cache| (cache.name.as_str().to_owned(), cache)).collect();
         Self(Arc::new(Inner {
-            blobs,
-            records,
+            blobs: store.clone(),
+            records: store.clone(),
+            long: store,
             caches,
             bench: Bench {
                 room: Room::new(settings.max_uploads_bytes),

@@ -60,17 +60,25 @@ impl Inner {
         Ok((described(cache, "text/x-nix-narinfo", NARINFO_MAX_AGE), narinfo).into_response())
     }
 
-    /// The narinfo as it is served: its NAR is here, or can be fetched from the cache that it came from.
+    /// The narinfo as it is served: its NAR is here, or can be fetched from the cache that it came from. Clients remember for
+    /// weeks that it is here. Spec: N-45.
     async fn find_narinfo(
         self: &Arc<Self>,
         cache: &CacheSettings,
         path: StorePathHash,
     ) -> Result<Option<Bytes>, Refusal> {
         if let Some(served) = self.served_path(cache, path).await?
-            && (self.sound(cache, &served.nar).await?.is_some() || self.may_fetch(cache, &served.origin))
+            && let plan = self.sound(cache, &served.nar).await?
+            && (plan.is_some() || self.may_fetch(cache, &served.origin))
         {
-            let is_whole = cache.completeness == Completeness::Nar || self.has_closure(cache, path, &served).await?;
-            return Ok(is_whole.then(|| served.text.clone()));
+            if cache.completeness == Completeness::Closure && !self.has_closure(cache, path, &served).await? {
+                return Ok(None);
+            }
+            if let Some(plan) = plan.filter(|_| served.is_due()) {
+                let records = [path_key(cache.name.as_str(), path), nar_key(cache.name.as_str(), &served.nar)];
+                self.long.promise_long(&records, &plan.parts).await?;
+            }
+            return Ok(Some(served.text.clone()));
         }
         let Some(record) = self.ask_upstreams(cache, path).await? else {
             return Ok(None);

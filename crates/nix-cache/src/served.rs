@@ -1,12 +1,18 @@
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use cache_types::Hash;
 use cache_types::nix::{NarFile, NarInfo, StorePathHash};
+use parking_lot::Mutex;
 
 use crate::compression::Compression;
 use crate::recent::Weigh;
 use crate::records::{Origin, PathRecord, decode};
 use crate::route::NarName;
 use crate::settings::{CacheSettings, Sign, Transfer};
+
+/// What was promised for long is not promised again for so long; each use extends such a promise by itself.
+const PROMISED_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// A narinfo as clients get it. It follows from the record alone, so that one that was signed for the same record is served
 /// again as it is; whether the NAR is here is asked each time.
@@ -19,6 +25,8 @@ pub(crate) struct ServedPath {
     pub(crate) origin: Origin,
     /// What the path refers to, itself left out.
     pub(crate) references: Vec<StorePathHash>,
+    /// When all of it was last promised for long.
+    promised: Mutex<Option<Instant>>,
 }
 
 impl ServedPath {
@@ -28,7 +36,17 @@ impl ServedPath {
         let info = as_served(cache, NarInfo::parse(&narinfo, &cache.store_dir).ok()?, &origin);
         let references = info.other_references().map(|path| path.hash()).collect();
         let text = info.print(&cache.store_dir).into();
-        Some(Self { record, text, nar: info.nar_hash, origin, references })
+        Some(Self { record, text, nar: info.nar_hash, origin, references, promised: Mutex::default() })
+    }
+
+    /// Whether it is time to promise it for long, which the caller then does.
+    pub(crate) fn is_due(&self) -> bool {
+        let mut promised = self.promised.lock();
+        let is_due = promised.is_none_or(|at| at.elapsed() >= PROMISED_EVERY);
+        if is_due {
+            *promised = Some(Instant::now());
+        }
+        is_due
     }
 }
 

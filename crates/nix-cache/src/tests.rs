@@ -52,7 +52,7 @@ fn house(set: impl FnOnce(&mut CacheSettings)) -> House {
         no_progress: Duration::from_secs(5),
         touch_every: Duration::from_secs(60),
     };
-    let router = NixCaches::new(store.clone(), store.clone(), settings).router();
+    let router = NixCaches::new(store.clone(), settings).router();
     House { store, router }
 }
 

@@ -86,7 +86,7 @@ fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result
         no_progress: config.transport.no_progress,
         touch_every: touch_every(config.lease),
     };
-    Ok(NixCaches::new(store.clone(), store.clone(), settings))
+    Ok(NixCaches::new(store.clone(), settings))
 }
 
 /// The secret that names of prompt records are made with: made once, kept beside the store, for its owner's eyes only.

@@ -6,6 +6,7 @@ mod chunker;
 mod coalescing;
 mod error;
 mod histogram;
+mod long_promise;
 mod memory;
 mod metered;
 mod provenance;
@@ -27,6 +28,7 @@ pub use error::{BodyError, StoreError};
 #[cfg(feature = "testkit")]
 pub use faulty::{Fault, Faulty};
 pub use histogram::{Histogram, LATENCY_BOUNDS_MICROS, Latencies};
+pub use long_promise::{LONG_PROMISE, LongPromise};
 pub use memory::MemoryStore;
 pub use metered::{Metered, StoreCall, StoreMeters};
 pub use provenance::Provenance;

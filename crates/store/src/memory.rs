@@ -7,7 +7,9 @@ use cache_types::{ByteRange, Digest, Hash, Hasher};
 use futures::StreamExt;
 use parking_lot::RwLock;
 
-use crate::{BlobBody, BlobStore, Chunker, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup, StoreError};
+use crate::{
+    BlobBody, BlobStore, Chunker, LongPromise, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup, StoreError,
+};
 
 /// A store in memory, unbounded: for tests, and as the plainest statement of what the traits mean.
 #[derive(Default)]
@@ -178,6 +180,14 @@ impl SizeLookup for MemoryStore {
         }
         // What was stored was stored under a digest, so its size fits one.
         Ok(self.blobs.read().get(hash).and_then(|stored| Digest::new(*hash, stored.size_bytes).ok()))
+    }
+}
+
+/// It evicts nothing, so every promise is kept for ever.
+#[async_trait]
+impl LongPromise for MemoryStore {
+    async fn promise_long(&self, _records: &[RecordKey], _blobs: &[Digest]) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

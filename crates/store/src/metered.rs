@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cache_types::{ByteRange, Digest, Hash};
 use futures::StreamExt;
 
-use crate::{BlobBody, BlobStore, Histogram, RecordKey, RecordStore, SizeLookup, StoreError};
+use crate::{BlobBody, BlobStore, Histogram, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError};
 
 /// The methods of the storage traits, as they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +200,14 @@ impl<S: RecordStore> RecordStore for Metered<S> {
         let removed = self.inner.remove(key).await;
         self.meters.count(StoreCall::RemoveRecord, since, &removed);
         removed
+    }
+}
+
+/// Seldom asked, so not counted.
+#[async_trait]
+impl<S: LongPromise> LongPromise for Metered<S> {
+    async fn promise_long(&self, records: &[RecordKey], blobs: &[Digest]) -> Result<(), StoreError> {
+        self.inner.promise_long(records, blobs).await
     }
 }
 

@@ -105,6 +105,69 @@ async fn what_was_promised_stays_until_its_lease_has_passed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_promised_for_long_outlives_what_is_used_later_and_makes_room_when_nothing_else_can() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let clock = SetClock::new();
+    let store = open_with(folder.path(), 64 * MIB, &clock);
+    let (mut long, mut short) = (Vec::new(), Vec::new());
+    for seed in 0..200 {
+        long.push(put(&store, &noise(seed, 40_000)).await);
+        short.push(put(&store, &noise(100_000 + seed, 40_000)).await);
+    }
+    let key = record_key("names them");
+    store.put(key.clone(), Bytes::from_static(b"value")).await.expect("put");
+    assert_eq!(store.find_missing(&[long.clone(), short.clone()].concat()).await.expect("asked"), []);
+    store.promise_long(&[key.clone()], &long).await.expect("promised");
+    // A promise is dated when it is written down.
+    let written_down = || eventually("touches are written", || store.engine().touches.is_empty());
+    written_down().await;
+    // A look at what is there, that promises nothing.
+    let left = |digests: &[Digest]| {
+        let key = |digest: &Digest| crate::key::Key::blob(digest.hash());
+        digests.iter().filter(|digest| store.engine().index.blob(&key(digest)).expect("asked").is_some()).count()
+    };
+    let has_record = || store.engine().index.record(&crate::key::Key::record(&key)).expect("asked").is_some();
+    let fill = |from: u64| {
+        let store = store.clone();
+        async move {
+            for seed in from..from + 4000 {
+                put(&store, &noise(seed, 40_000)).await;
+            }
+        }
+    };
+    for day in 1..30 {
+        clock.forward(Duration::from_secs(24 * 3600));
+        if day % 7 == 1 {
+            fill(day * 1_000_000).await;
+            assert_eq!((left(&long), left(&short)), (200, 0), "after {day} days");
+            assert!(has_record());
+        }
+    }
+    // Asked for again, they are good for as long again.
+    assert_eq!(store.find_missing(&long).await.expect("asked"), []);
+    written_down().await;
+    clock.forward(Duration::from_secs(20 * 24 * 3600));
+    fill(100_000_000).await;
+    assert_eq!((left(&long), has_record()), (200, false), "the record was not asked for");
+    clock.forward(Duration::from_secs(20 * 24 * 3600));
+    fill(200_000_000).await;
+    assert_eq!(left(&long), 0, "30 days after the last question, they go like others");
+
+    // Nothing else may go: what was promised for long goes when its lease has passed, rather than that writes are refused.
+    let mut all = Vec::new();
+    for seed in 300_000_000..300_001_200 {
+        all.push(put(&store, &noise(seed, 40_000)).await);
+        // What is evicted before it is promised is not leased.
+        drop(is_here(&store, &all[all.len() - 1]).await);
+        store.promise_long(&[], &all[all.len() - 1..]).await.expect("promised");
+    }
+    written_down().await;
+    clock.forward(LEASE * 2);
+    fill(400_000_000).await;
+    assert!(store.stats().youngest_evicted.is_some_and(|age| age >= LEASE), "{:?}", store.stats());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writes_are_refused_when_all_is_leased_and_reads_go_on() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let clock = SetClock::new();

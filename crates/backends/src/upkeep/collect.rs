@@ -82,7 +82,7 @@ impl Plan<'_> {
     /// Counts an entry; `false` when the goal is reached.
     fn take(&mut self, view: &View<'_>, life: Life, key: &Key) -> Result<bool, Failure> {
         let over = self.goal.max_bytes.is_some_and(|max| self.left > max);
-        let age = self.engine.ages.age(key.class(), life, self.now).unwrap_or_default();
+        let age = self.engine.ages.unused_for(key.class(), life, self.now);
         let old = self.goal.unused_for.is_some_and(|limit| age >= limit);
         if !over && !old {
             // Older rows come first, but the ages of the two classes are not counted alike.
@@ -114,15 +114,14 @@ fn bytes_of(view: &View<'_>, life: Life, key: &Key) -> Result<Option<u64>, Failu
 
 type Row = Result<(Life, Key), Failure>;
 
-/// The rows of both queues, oldest first.
+/// The rows of all queues in the order that they leave in.
 struct Merged<'a> {
-    queues: [std::iter::Peekable<Box<dyn Iterator<Item = Row> + 'a>>; 2],
+    queues: [std::iter::Peekable<Box<dyn Iterator<Item = Row> + 'a>>; Queue::ALL.len()],
 }
 
 impl<'a> Merged<'a> {
     fn new(view: &'a View<'_>) -> Result<Self, Failure> {
-        let queue = |queue| view.queue(queue).peekable();
-        Ok(Self { queues: [queue(Queue::Written), queue(Queue::Leased)] })
+        Ok(Self { queues: Queue::ALL.map(|queue| view.queue(queue).peekable()) })
     }
 }
 
@@ -131,16 +130,12 @@ impl Iterator for Merged<'_> {
 
     fn next(&mut self) -> Option<Row> {
         // An error comes first, so that it is not passed over.
-        let age = |row: Option<&Row>| match row {
-            Some(Ok((life, key))) => Some((life.time_ms, Some(key.class()))),
-            Some(Err(_)) => Some((0, None)),
-            None => None,
+        let place = |row: &Row| match row {
+            Ok((life, key)) => (life.order_ms(), Some(key.class())),
+            Err(_) => (0, None),
         };
-        let [written, leased] = &mut self.queues;
-        match (age(written.peek()), age(leased.peek())) {
-            (Some(a), Some(b)) if b < a => leased.next(),
-            (Some(_), _) => written.next(),
-            (None, _) => leased.next(),
-        }
+        let queues = self.queues.iter_mut();
+        let first = queues.filter_map(|rows| Some((place(rows.peek()?), rows))).min_by_key(|(place, _)| *place);
+        first.and_then(|(_, rows)| rows.next())
     }
 }
