@@ -3,6 +3,10 @@ mod harness;
 
 #[path = "nix/archive.rs"]
 mod archive;
+#[path = "nix/auth.rs"]
+mod auth;
+#[path = "nix/bazel.rs"]
+mod bazel;
 #[path = "nix/crash.rs"]
 mod crash;
 #[path = "nix/integration.rs"]
