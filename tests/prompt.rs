@@ -301,6 +301,72 @@ fn http_grpc_and_the_library_give_one_key_for_one_request() {
     assert_eq!(uncacheable, 3);
 }
 
+/// A JSON value made of the seed: the same each time.
+fn made(seed: &mut u64, depth: u32) -> Value {
+    let mut next = |below: u64| {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33) % below
+    };
+    match next(if depth == 0 { 5 } else { 7 }) {
+        0 => Value::Null,
+        1 => json!(next(2) == 0),
+        2 => json!(i64::try_from(next(1 << 20)).expect("small") - (1 << 19)),
+        3 => json!(["", "text", "é\u{1f600}\n\"\\", "2026-11-24"][usize::try_from(next(4)).expect("small")]),
+        4 => json!(0.5),
+        5 => Value::Array((0..next(3)).map(|_| made(seed, depth - 1)).collect::<Vec<_>>()),
+        _ => Value::Object((0..next(3)).map(|n| (format!("m{n}"), made(seed, depth - 1))).collect()),
+    }
+}
+
+/// Property (e), on requests of every API with members, blocks and values that nobody wrote by hand.
+#[test]
+fn generated_requests_have_one_key_over_grpc_http_and_offline() {
+    let server = Server::start(&[]);
+    let mut seed = 4;
+    let apis = ["anthropic.messages", "openai.chat", "openai.responses", "gemini.generate_content", "neutral"];
+    let mut keyed = 0;
+    for case in 0..60 {
+        let api = apis[case % apis.len()];
+        let mut request = json!({"model": "m", "max_tokens": 9, "store": false});
+        let text = made(&mut seed, 0).to_string();
+        let turns = json!([{"role": "user", "content": text}, {"role": "assistant", "content": [{"type": "text", "text": "b", "x": made(&mut seed, 2)}]}]);
+        match api {
+            "gemini.generate_content" => {
+                request["contents"] = json!([{"role": "user", "parts": [{"text": text, "x": made(&mut seed, 2)}]}]);
+            }
+            "openai.responses" => request["input"] = turns,
+            _ => request["messages"] = turns,
+        }
+        for name in ["temperature", "a_new_field", "stop", "metadata", "seed", "tools"] {
+            // Half of the fields, and a list of tools now and then that is none.
+            if made(&mut seed, 1).to_string().len() % 2 == 0 {
+                request[name] = made(&mut seed, 3);
+            }
+        }
+        let folder = TempDir::new().expect("a temporary folder");
+        let file = folder.path().join("request.json");
+        std::fs::write(&file, request.to_string()).expect("a file");
+        let run = |args: &[&str]| -> Value {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_twofold"));
+            let run = tool::run(program.args(["prompt"]).args(args).args(["--json", "--api", api]).arg(&file));
+            serde_json::from_str(&run.output).unwrap_or_else(|_| panic!("no JSON: {}", run.output))
+        };
+        let offline = run(&["key", "--tenant", "default"]);
+        let over_grpc = run(&["lookup", "--remote", &server.url()]);
+        let body = json!({"invocation": {"api": api, "request": request}}).to_string();
+        let (code, over_http) = post(&server, "/v1/prompt/lookup", &body);
+        assert_eq!((code, &over_grpc), (200, &over_http), "{request}");
+        match offline.get("key") {
+            Some(key) => {
+                keyed += 1;
+                assert_eq!(&over_http["key"], key, "{request}");
+            }
+            None => assert_eq!(over_http["outcome"], "uncacheable", "{request}"),
+        }
+    }
+    assert!((10..60).contains(&keyed), "{keyed} requests have a key");
+}
+
 #[test]
 fn the_json_mirror_records_looks_up_reports_explains_and_invalidates() {
     let server = Server::start(&[]);

@@ -256,7 +256,8 @@ fn a_recorded_stream_given_to_the_sdks_again_is_the_recorded_response() {
     let captured = Captured::new();
     let replayed = TempDir::new().expect("a temporary folder");
     let streams = tool::checkout().join("fixtures/prompts/streams");
-    for (api, name) in [("anthropic.messages", "messages"), ("openai.chat", "chat"), ("openai.responses", "responses")] {
+    for (api, name) in [("anthropic.messages", "messages"), ("openai.chat", "chat"), ("openai.responses", "responses")]
+    {
         let twofold = |command: &str, args: &[&std::ffi::OsStr]| {
             let mut program = Command::new(env!("CARGO_BIN_EXE_twofold"));
             program.args(["prompt", command, "--json", "--api", api, "--remote", &server.url()]).args(args);

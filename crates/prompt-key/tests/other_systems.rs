@@ -53,7 +53,7 @@ fn synapsekit_774_another_provider_or_system_prompt_is_another_call() {
 }
 
 #[test]
-fn vllm_52655_names_of_one_kind_never_pass_for_another() {
+fn vllm_52655_and_51899_names_of_one_kind_never_pass_for_another() {
     let id = |tenant: &str, namespace: &str| {
         let options = Options {
             tenant: tenant.to_owned(),
@@ -64,6 +64,28 @@ fn vllm_52655_names_of_one_kind_never_pass_for_another() {
     };
     assert_ne!(id("a", "bc"), id("ab", "c"));
     assert_ne!(id("a", ""), id("", "a"));
+}
+
+#[test]
+fn vllm_53347_a_tenant_or_salt_in_the_request_is_a_field_like_any_other() {
+    let mut salted = base();
+    salted["cache_salt"] = json!("theirs");
+    salted["tenant"] = json!("theirs");
+    let options = Options { tenant: "theirs".to_owned(), ..Options::new(Api::AnthropicMessages) };
+    let theirs = key(base().to_string().as_bytes(), &options).expect("a key").id();
+    assert!(of(Api::AnthropicMessages, &salted) != theirs && of(Api::AnthropicMessages, &salted) != plain());
+}
+
+#[test]
+fn bernstein_1846_and_temporal_1806_a_repeated_call_may_have_a_result_of_its_own() {
+    let slot = |slot| {
+        let options = Options { slot, ..Options::new(Api::AnthropicMessages) };
+        key(base().to_string().as_bytes(), &options).expect("a key")
+    };
+    assert_eq!(slot(0).id(), plain());
+    assert_ne!(slot(0).id(), slot(1).id());
+    // They differ in nothing else, so the chain that is known of one is known of the other.
+    assert_eq!(slot(0).chain, slot(1).chain);
 }
 
 #[test]
