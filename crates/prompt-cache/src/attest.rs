@@ -69,7 +69,7 @@ impl Inner {
     }
 
     /// The envelope that was signed when the result was recorded; `None` when its blob is gone.
-    async fn envelope(&self, result: &PromptResult) -> Result<Option<Bytes>, Refusal> {
+    pub(crate) async fn envelope(&self, result: &PromptResult) -> Result<Option<Bytes>, Refusal> {
         let Ok(digest) = result.dsse.parse::<Digest>() else { return Ok(None) };
         match self.blobs.read(&digest, ByteRange::ALL).await {
             Ok(Some(body)) => Ok(body.collect(MAX_ENVELOPE_BYTES).await?),

@@ -13,6 +13,8 @@ use crate::names::{Names, signing_key};
 use crate::prices::PriceTable;
 use crate::refusal::Refusal;
 use crate::runs::Runs;
+use crate::signers::Signer;
+use crate::tally::Tally;
 
 /// Records that can change at once.
 const LOCKS: usize = 256;
@@ -27,6 +29,15 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What an operator says of the prompt cache.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What models cost.
+    pub prices: PriceTable,
+    /// Whose signatures count.
+    pub signers: Vec<Signer>,
+}
+
 /// The prompt cache over one store.
 ///
 /// Every call says who makes it: the tenant comes from the [`Caller`], never from a request. Spec: prompt-key §8.
@@ -39,6 +50,8 @@ pub(crate) struct Inner {
     secret: Secret,
     pub(crate) signer: SigningKey,
     pub(crate) prices: PriceTable,
+    pub(crate) signers: Vec<Signer>,
+    pub(crate) tally: Tally,
     clock: fn() -> SystemTime,
     pub(crate) flights: Flights,
     pub(crate) runs: Runs,
@@ -49,8 +62,8 @@ pub(crate) struct Inner {
 
 impl PromptCache {
     /// A cache over the stores.
-    pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, secret: Secret) -> Self {
-        Self::with_clock(blobs, records, secret, SystemTime::now)
+    pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, secret: Secret, settings: Settings) -> Self {
+        Self::with_clock(blobs, records, secret, settings, SystemTime::now)
     }
 
     /// As [`PromptCache::new`], with the time from `clock`.
@@ -58,24 +71,31 @@ impl PromptCache {
         blobs: Arc<dyn BlobStore>,
         records: Arc<dyn RecordStore>,
         secret: Secret,
+        settings: Settings,
         clock: fn() -> SystemTime,
     ) -> Self {
-        let (flights, runs) = (Flights::default(), Runs::default());
         let signer = signing_key(&secret);
-        let changing = (0..LOCKS).map(|_| Mutex::default()).collect();
         Self(Arc::new(Inner {
             blobs,
             records,
             secret,
             signer,
-            prices: PriceTable::default(),
+            prices: settings.prices,
+            signers: settings.signers,
+            tally: Tally::since(milliseconds(clock())),
             clock,
-            flights,
-            runs,
+            flights: Flights::default(),
+            runs: Runs::default(),
             held: Held::default(),
-            changing,
+            changing: (0..LOCKS).map(|_| Mutex::default()).collect(),
         }))
     }
+}
+
+/// Milliseconds since 1970.
+fn milliseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Inner {
@@ -93,8 +113,7 @@ impl Inner {
 
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
-        let since = (self.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        milliseconds((self.clock)())
     }
 
     /// Refuses a caller without the role in the namespace.

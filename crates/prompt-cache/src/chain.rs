@@ -41,14 +41,14 @@ mod tests {
     use store::{MemoryStore, RecordStore};
 
     use super::*;
-    use crate::{PromptCache, Secret};
+    use crate::{PromptCache, Secret, Settings};
 
     #[tokio::test]
     async fn the_known_beginning_is_found_whatever_its_length() {
         let links: Vec<KeyDigest> = (0..200_u32).map(|n| prompt_key::hash("t", [&n.to_le_bytes()[..]])).collect();
         for len in [0, 1, 2, 15, 16, 17, 51, 200] {
             let store = Arc::new(MemoryStore::default());
-            let cache = PromptCache::new(store.clone(), store.clone(), Secret([1; 32]));
+            let cache = PromptCache::new(store.clone(), store.clone(), Secret([1; 32]), Settings::default());
             let names = Names::new(&Secret([1; 32]), "t", "");
             let chain = &links[..len];
             assert_eq!(cache.0.common_prefix(&names, chain).await.expect("an answer"), 0);

@@ -55,14 +55,28 @@ impl Policy {
         }
     }
 
-    fn is_met(self, evidence: &[Evidence]) -> bool {
+    fn is_met(self, evidence: &[Evidence], signing: Signing) -> bool {
         match self {
             Self::Any => true,
             Self::Built => evidence.iter().any(|evidence| evidence.exit_code == 0),
             Self::Tested => evidence.iter().any(|evidence| evidence.exit_code == 0 && evidence.tests_passed > 0),
-            // Nothing that is recorded is signed by anyone but this server.
-            Self::Signed => false,
+            Self::Signed => signing == Signing::Counts,
         }
+    }
+}
+
+/// Whether somebody whose signature counts has signed a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signing {
+    /// Somebody has.
+    Counts,
+    /// Nobody but the server.
+    Nobody,
+}
+
+impl From<bool> for Signing {
+    fn from(is_signed: bool) -> Self {
+        if is_signed { Self::Counts } else { Self::Nobody }
     }
 }
 
@@ -92,12 +106,13 @@ pub(crate) fn unmet(
     request: &LookupRequest,
     asked: &Asked,
     result: &PromptResult,
+    signing: Signing,
     tree: Option<&BTreeMap<String, String>>,
 ) -> Result<Vec<Reason>, Refusal> {
     let is_own_session = request.invocation.as_ref().is_some_and(|invocation| is_own_session(invocation, result));
     let mut reasons = Vec::new();
     let policy = Policy::of(request, is_own_session)?;
-    if !policy.is_met(&result.evidence) {
+    if !policy.is_met(&result.evidence, signing) {
         reasons.push(reason("evidence", format!("evidence={} not met", policy.name())));
     }
     let needs_tree = request.task || !result.changes.is_empty() || asked.profile.needs_tree();

@@ -43,24 +43,44 @@ fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 impl Envelope {
     /// Signs a statement.
     pub(crate) fn sign(statement: &[u8], key: &SigningKey) -> Self {
-        let signature = key.sign(&pae(PAYLOAD_TYPE, statement));
         Self {
             payload_type: PAYLOAD_TYPE.to_owned(),
             payload: BASE64.encode(statement),
-            signatures: vec![Signed { keyid: key_id(&key.verifying_key()), sig: BASE64.encode(&signature.to_bytes()) }],
+            signatures: vec![Signed::new(&pae(PAYLOAD_TYPE, statement), key)],
         }
+    }
+
+    /// The signature of a key over the envelope's payload; `None` when the payload is not well formed.
+    pub fn signed_by(&self, key: &SigningKey) -> Option<Signed> {
+        Some(Signed::new(&pae(&self.payload_type, &self.payload()?), key))
+    }
+
+    fn payload(&self) -> Option<Vec<u8>> {
+        BASE64.decode(self.payload.as_bytes()).ok()
+    }
+
+    /// Whether the signature is one of this payload with the key.
+    pub(crate) fn holds(&self, signed: &Signed, key: &VerifyingKey) -> bool {
+        self.payload().is_some_and(|payload| signed.holds(&pae(&self.payload_type, &payload), key))
     }
 
     /// The payload, when this key signed it.
     pub fn verified(&self, key: &VerifyingKey) -> Option<Vec<u8>> {
-        let payload = BASE64.decode(self.payload.as_bytes()).ok()?;
-        let signed = pae(&self.payload_type, &payload);
-        let holds = |signature: &Signed| {
-            let bytes = BASE64.decode(signature.sig.as_bytes()).ok();
-            let signature = bytes.and_then(|bytes| Signature::from_slice(&bytes).ok());
-            signature.is_some_and(|signature| key.verify(&signed, &signature).is_ok())
-        };
-        self.signatures.iter().any(holds).then_some(payload)
+        let payload = self.payload()?;
+        let text = pae(&self.payload_type, &payload);
+        self.signatures.iter().any(|signed| signed.holds(&text, key)).then_some(payload)
+    }
+}
+
+impl Signed {
+    fn new(text: &[u8], key: &SigningKey) -> Self {
+        Self { keyid: key_id(&key.verifying_key()), sig: BASE64.encode(&key.sign(text).to_bytes()) }
+    }
+
+    fn holds(&self, text: &[u8], key: &VerifyingKey) -> bool {
+        let bytes = BASE64.decode(self.sig.as_bytes()).ok();
+        let signature = bytes.and_then(|bytes| Signature::from_slice(&bytes).ok());
+        signature.is_some_and(|signature| key.verify(text, &signature).is_ok())
     }
 }
 

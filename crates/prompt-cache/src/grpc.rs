@@ -8,7 +8,7 @@ use crate::proto::prompt_cache_server::{self, PromptCacheServer};
 use crate::proto::{
     AttestRequest, AttestResponse, ExplainResponse, InvalidateRequest, InvalidateResponse, LongestPrefixRequest,
     LongestPrefixResponse, LookupRequest, LookupResponse, ProducersRequest, ProducersResponse, RecordRequest,
-    RecordResponse, ReportRequest, ReportResponse,
+    RecordResponse, ReportRequest, ReportResponse, Savings, SavingsRequest, SignRequest, SignResponse,
 };
 use crate::{PromptCache, http};
 
@@ -40,6 +40,8 @@ impl Service {
             .route("/v1/prompt/report", post(http::report))
             .route("/v1/prompt/explain", get(http::explain_key).post(http::explain))
             .route("/v1/prompt/attest", post(http::attest))
+            .route("/v1/prompt/sign", post(http::sign))
+            .route("/v1/prompt/savings", post(http::savings))
             .route("/v1/prompt/producers", post(http::producers))
             .route("/v1/prompt/invalidate", post(http::invalidate))
             .with_state(cache)
@@ -79,6 +81,16 @@ impl prompt_cache_server::PromptCache for Service {
     async fn attest(&self, request: Request<AttestRequest>) -> Result<Response<AttestResponse>, Status> {
         let caller = caller(request.extensions())?;
         Ok(Response::new(self.0.0.attest(&caller, request.get_ref()).await?))
+    }
+
+    async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        let caller = caller(request.extensions())?;
+        Ok(Response::new(self.0.0.sign(&caller, request.get_ref()).await?))
+    }
+
+    async fn savings(&self, request: Request<SavingsRequest>) -> Result<Response<Savings>, Status> {
+        let caller = caller(request.extensions())?;
+        Ok(Response::new(self.0.0.savings(&caller, request.get_ref())?))
     }
 
     async fn producers(&self, request: Request<ProducersRequest>) -> Result<Response<ProducersResponse>, Status> {

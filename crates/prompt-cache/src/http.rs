@@ -70,6 +70,22 @@ pub(crate) async fn attest(State(cache): State<PromptCache>, request: Request) -
     .await
 }
 
+pub(crate) async fn sign(State(cache): State<PromptCache>, request: Request) -> Response {
+    answer(async move {
+        let (caller, request) = read(request).await?;
+        cache.0.sign(&caller, &request).await
+    })
+    .await
+}
+
+pub(crate) async fn savings(State(cache): State<PromptCache>, request: Request) -> Response {
+    answer(async move {
+        let (caller, request) = read(request).await?;
+        cache.0.savings(&caller, &request)
+    })
+    .await
+}
+
 pub(crate) async fn producers(State(cache): State<PromptCache>, request: Request) -> Response {
     answer(async move {
         let (caller, request) = read(request).await?;

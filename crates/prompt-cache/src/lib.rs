@@ -7,8 +7,8 @@
 //! | `lookup`, `chain`, `conditions`, `files`, `tree` | hit, prefix or miss, and why |
 //! | `record`, `response` | what may be stored |
 //! | `report`, `explain`, `invalidate`, `invalidations` | evidence, explanations, purges |
-//! | `attest`, `statement`, `dsse` | provenance, signed |
-//! | `prices`, `savings` | what calls cost |
+//! | `attest`, `statement`, `dsse`, `signers` | provenance, signed |
+//! | `prices`, `savings`, `tally` | what calls cost, and what was spared |
 //! | `flights`, `runs` | callers that wait for one another; calls repeated within a run |
 //! | `grpc`, `http`, `json`, `refusal` | the wire |
 //!
@@ -39,15 +39,19 @@ mod report;
 mod response;
 mod runs;
 mod savings;
+mod signers;
 mod statement;
+mod tally;
 mod tree;
 
-pub use cache::{PromptCache, Secret};
+pub use cache::{PromptCache, Secret, Settings};
 pub use dsse::{Envelope, Signed, key_id};
+
 pub use files::{ABSENT, listing_digest};
 pub use grpc::Service;
 pub use prices::{Multiples, PriceError, PriceTable, Rates};
-pub use savings::{AgentHour, pays_from};
+pub use savings::{AgentHour, pays_from, replay_pays_from};
+pub use signers::{Signer, SignerError};
 
 #[cfg(test)]
 mod tests;

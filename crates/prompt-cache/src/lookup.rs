@@ -22,9 +22,20 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 const MAX_CHAINS: usize = 1_000;
 
 impl Inner {
-    /// The result, or why there is none.
+    /// The result, or why there is none, counted.
     pub(crate) async fn lookup(&self, caller: &Caller, request: &LookupRequest) -> Result<LookupResponse, Refusal> {
         let invocation = request.invocation.as_ref().ok_or_else(|| Refusal::invalid("`invocation` is missing"))?;
+        let answer = self.look_up(caller, request, invocation).await?;
+        self.tally.looked(caller, &invocation.namespace, &answer);
+        Ok(answer)
+    }
+
+    async fn look_up(
+        &self,
+        caller: &Caller,
+        request: &LookupRequest,
+        invocation: &Invocation,
+    ) -> Result<LookupResponse, Refusal> {
         Self::check(caller, Role::Read, &invocation.namespace)?;
         let asked = match self.asked(caller, invocation).await? {
             Ok(asked) => self.in_run(caller, invocation, request, asked),
@@ -137,7 +148,7 @@ impl Inner {
             }
             _ => return Err(Refusal::invalid("give either `tree` or `root`")),
         };
-        let why = conditions::unmet(request, asked, result, tree)?;
+        let why = conditions::unmet(request, asked, result, self.is_signed(result).into(), tree)?;
         if !why.is_empty() {
             return Ok(why);
         }

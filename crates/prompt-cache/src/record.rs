@@ -30,6 +30,19 @@ impl Inner {
     /// Stores a result, unless one is there that may be replayed: the bytes are those that were recorded first.
     pub(crate) async fn record(&self, caller: &Caller, request: RecordRequest) -> Result<RecordResponse, Refusal> {
         let invocation = request.invocation.as_ref().ok_or_else(|| Refusal::invalid("`invocation` is missing"))?;
+        let mut cost_microusd = 0;
+        let answer = self.take(caller, &request, invocation, &mut cost_microusd).await?;
+        self.tally.recorded(caller, &invocation.namespace, &answer, cost_microusd);
+        Ok(answer)
+    }
+
+    async fn take(
+        &self,
+        caller: &Caller,
+        request: &RecordRequest,
+        invocation: &Invocation,
+        cost_microusd: &mut i64,
+    ) -> Result<RecordResponse, Refusal> {
         Self::check(caller, Role::PromptWrite, &invocation.namespace)?;
         let asked = match self.asked(caller, invocation).await? {
             Ok(asked) => asked,
@@ -40,7 +53,7 @@ impl Inner {
         if result.completeness() == Completeness::WholeTree && result.base.is_empty() && result.reads.is_empty() {
             return Err(Refusal::invalid("a whole tree is named by `base` or by every file in `reads`"));
         }
-        let Some(bytes) = self.response(&request, &result).await? else {
+        let Some(bytes) = self.response(request, &result).await? else {
             return Err(Refusal::MissingBlobs(vec![result.response]));
         };
         let said = match response::read(asked.options.api, &bytes) {
@@ -59,7 +72,8 @@ impl Inner {
         }
         result.created_ms = self.now_ms();
         result.expires_ms = expiry(result.created_ms, request.ttl_seconds, &asked);
-        self.store(caller, &request, asked, result).await
+        *cost_microusd = result.cost_microusd;
+        self.store(caller, request, asked, result).await
     }
 
     /// The bytes of the response: those of the request, or those of the blob that it names.
@@ -78,7 +92,7 @@ impl Inner {
         }
     }
 
-    async fn keep(&self, bytes: Bytes) -> Result<String, Refusal> {
+    pub(crate) async fn keep(&self, bytes: Bytes) -> Result<String, Refusal> {
         let digest = Digest::of(DigestFunction::Sha256, &bytes);
         self.blobs.write(digest, BlobBody::from(bytes)).await?;
         Ok(digest.to_string())
@@ -141,6 +155,7 @@ impl Inner {
                 stored.alternates.push(Alternate { rule: rule.name().to_owned(), key: crate::names::pointer(key) });
             }
             result.evidence.clear();
+            result.signatures.clear();
             let envelope = Envelope::sign(&statement::generation(&stored, &result), &self.signer);
             let envelope = serde_json::to_vec(&envelope).map_err(Refusal::invalid)?;
             result.dsse = self.keep(envelope.into()).await?;

@@ -42,6 +42,13 @@ pub fn pays_from(multiples: Multiples, write: f64) -> Option<u32> {
     (1..=1_000_000).find(|uses| write + f64::from(uses - 1) * multiples.cache_read < f64::from(*uses))
 }
 
+/// From which hour of the same work on recorded results have paid for the machine that holds them: the first hour makes
+/// every call. `None` when they never do.
+pub fn replay_pays_from(hour_usd: f64, hour_with_replay_usd: f64, cache_usd: f64) -> Option<u32> {
+    let spared = hour_usd - hour_with_replay_usd;
+    (1..=1_000_000).find(|hours| spared * f64::from(hours - 1) >= cache_usd * f64::from(*hours) && spared > 0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +80,16 @@ mod tests {
         assert_eq!(pays_from(multiples, multiples.cache_write_5m), Some(2));
         assert_eq!(pays_from(multiples, multiples.cache_write_1h), Some(3));
         assert_eq!(pays_from(Multiples { cache_read: 1.0, ..multiples }, 1.25), None);
+    }
+
+    #[test]
+    fn recorded_results_pay_from_the_second_hour_on_or_later_or_never() {
+        assert_eq!(replay_pays_from(68.26, 34.18, 0.10), Some(2));
+        // An eighth of a dollar is spared in each hour but the first; three quarters of that are spent in each.
+        assert_eq!(replay_pays_from(1.0, 0.875, 0.0625), Some(2));
+        assert_eq!(replay_pays_from(1.0, 0.875, 0.09375), Some(4));
+        assert_eq!(replay_pays_from(1.0, 0.875, 0.125), None);
+        assert_eq!(replay_pays_from(1.0, 1.0, 0.0), None);
     }
 
     #[test]

@@ -3,15 +3,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cache_types::{Caller, Digest, DigestFunction, Grant, InstanceName, Role};
+use ed25519_dalek::SigningKey;
 use store::{BlobBody, BlobStore, MemoryStore};
 
 use crate::proto::{
     AttestRequest, Chain, Completeness, Evidence, FileOp, InvalidateRequest, Invocation, LongestPrefixRequest,
     LookupRequest, LookupResponse, OpKind, Outcome, ProducersRequest, Read, ReadKind, RecordRequest, RecordResponse,
-    ReportRequest, Result as PromptResult, ToolCall,
+    ReportRequest, Result as PromptResult, SavingsRequest, SignRequest, ToolCall,
 };
 use crate::refusal::Refusal;
-use crate::{ABSENT, PromptCache, Secret};
+use crate::{ABSENT, Envelope, PromptCache, Secret, Settings, Signer};
 
 const MODEL: &str = "claude-opus-4-8";
 
@@ -26,9 +27,23 @@ fn caller(name: &str, tenant: &str, roles: &[Role]) -> Caller {
     Caller::known(name, tenant, vec![grant])
 }
 
+/// The key of a person whose signature counts.
+fn person() -> SigningKey {
+    SigningKey::from_bytes(&[9; 32])
+}
+
+fn signer() -> Signer {
+    Signer::new("ann", &data_encoding::HEXLOWER.encode(person().verifying_key().as_bytes())).expect("a key")
+}
+
 fn bench() -> Bench {
     let store = Arc::new(MemoryStore::default());
-    let cache = PromptCache::new(store.clone(), store.clone(), Secret([7; 32]));
+    let cache = PromptCache::new(
+        store.clone(),
+        store.clone(),
+        Secret([7; 32]),
+        Settings { signers: vec![signer()], ..Settings::default() },
+    );
     Bench { store, cache, caller: caller("ci", "acme", &Role::ALL) }
 }
 
@@ -343,7 +358,7 @@ async fn a_result_whose_blobs_are_not_there_is_neither_stored_nor_served() {
     bench.put("new").await;
     bench.recorded(plain(), change()).await;
     let emptied = Arc::new(MemoryStore::default());
-    let cache = PromptCache::new(emptied, bench.store.clone(), Secret([7; 32]));
+    let cache = PromptCache::new(emptied, bench.store.clone(), Secret([7; 32]), Settings::default());
     let request = LookupRequest {
         invocation: Some(plain()),
         task: true,
@@ -356,7 +371,7 @@ async fn a_result_whose_blobs_are_not_there_is_neither_stored_nor_served() {
 }
 
 #[tokio::test]
-async fn another_tenant_neither_sees_nor_probes() {
+async fn cve_2025_46570_another_tenant_neither_sees_nor_probes() {
     let bench = bench();
     let key = bench.recorded(plain(), PromptResult::default()).await;
     let other = caller("eve", "evil", &Role::ALL);
@@ -443,7 +458,8 @@ async fn an_expired_result_is_a_miss() {
     type Clock = fn() -> std::time::SystemTime;
     let now: Clock = std::time::SystemTime::now;
     let later: Clock = || std::time::SystemTime::now() + std::time::Duration::from_secs(301);
-    let cache = |clock| PromptCache::with_clock(store.clone(), store.clone(), Secret([7; 32]), clock);
+    let cache =
+        |clock| PromptCache::with_clock(store.clone(), store.clone(), Secret([7; 32]), Settings::default(), clock);
     let caller = caller("ci", "acme", &Role::ALL);
     let record = RecordRequest {
         invocation: Some(plain()),
@@ -483,7 +499,7 @@ async fn explain_names_what_drifted_and_the_rule_that_would_have_hit() {
 }
 
 #[tokio::test]
-async fn the_nth_identical_call_of_a_run_is_another_sample() {
+async fn bernstein_1846_and_temporal_1806_the_nth_identical_call_of_a_run_is_another_sample() {
     let bench = bench();
     let in_run = |run: &str| Invocation { run: run.to_owned(), ..plain() };
     let slots =
@@ -603,4 +619,67 @@ async fn files_are_traced_to_the_result_that_produced_them_within_the_tenant() {
     let other = caller("eve", "evil", &Role::ALL);
     let answer = bench.cache.0.producers(&other, &ask).await.expect("an answer");
     assert!(answer.producers.iter().all(|one| one.key.is_empty()));
+}
+
+#[tokio::test]
+async fn a_policy_of_signatures_is_met_by_a_signer_of_the_configuration_alone() {
+    let bench = bench();
+    bench.put("new").await;
+    let key = bench.recorded(plain(), change()).await;
+    assert_eq!(codes(&bench.task(tree(), "signed").await), ["evidence"]);
+    let attested = bench.cache.0.attest(&bench.caller, &AttestRequest { key: key.clone(), ..AttestRequest::default() });
+    let envelope: Envelope = serde_json::from_slice(&attested.await.expect("an answer").envelope).expect("an envelope");
+    let sign = |signed: crate::Signed| SignRequest {
+        key: key.clone(),
+        namespace: String::new(),
+        keyid: signed.keyid,
+        sig: signed.sig,
+    };
+    let stranger = envelope.signed_by(&SigningKey::from_bytes(&[8; 32])).expect("a signature");
+    let refused = bench.cache.0.sign(&bench.caller, &sign(stranger.clone())).await;
+    assert!(matches!(refused, Err(Refusal::Invalid(_))));
+    let own = envelope.signed_by(&person()).expect("a signature");
+    // The signature of one key under the name of another.
+    let forged = crate::Signed { keyid: own.keyid.clone(), sig: stranger.sig };
+    assert!(matches!(bench.cache.0.sign(&bench.caller, &sign(forged)).await, Err(Refusal::Invalid(_))));
+    assert_eq!(codes(&bench.task(tree(), "signed").await), ["evidence"]);
+    for _ in 0..2 {
+        let answer = bench.cache.0.sign(&bench.caller, &sign(own.clone())).await.expect("an answer");
+        assert!(answer.found && answer.signer == "ann");
+    }
+    let hit = bench.task(tree(), "signed").await;
+    assert_eq!(hit.outcome(), Outcome::Hit);
+    assert_eq!(hit.result.expect("a result").signatures.len(), 1);
+    // Both signatures hold over the one statement.
+    let again = bench.cache.0.attest(&bench.caller, &AttestRequest { key, ..AttestRequest::default() }).await;
+    let signed = again.expect("an answer");
+    payload(&signed.envelope, &signed.public_key);
+    payload(&signed.envelope, &signer().public_key());
+    // A signer that the configuration names no more counts no more.
+    let cache = PromptCache::new(bench.store.clone(), bench.store.clone(), Secret([7; 32]), Settings::default());
+    let request = LookupRequest {
+        invocation: Some(plain()),
+        task: true,
+        tree: tree(),
+        policy: "signed".to_owned(),
+        ..LookupRequest::default()
+    };
+    assert_eq!(codes(&cache.0.lookup(&bench.caller, &request).await.expect("an answer")), ["evidence"]);
+}
+
+#[tokio::test]
+async fn what_hits_spare_is_counted_for_each_namespace_and_for_all() {
+    let bench = bench();
+    bench.call(plain()).await;
+    bench.recorded(plain(), PromptResult { model_ms: 1500, ..PromptResult::default() }).await;
+    bench.record(plain(), PromptResult::default()).await;
+    bench.call(plain()).await;
+    bench.call(plain()).await;
+    let of = |caller: &Caller| bench.cache.0.savings(caller, &SavingsRequest::default()).expect("an answer");
+    let counted = of(&bench.caller);
+    assert_eq!((counted.misses, counted.hits, counted.recorded), (1, 2, 1));
+    assert_eq!((counted.input_tokens, counted.output_tokens, counted.saved_ms), (20, 4, 3000));
+    assert_eq!((counted.recorded_microusd, counted.saved_microusd), (100, 200));
+    assert_eq!(bench.cache.savings(), counted);
+    assert_eq!(of(&caller("eve", "evil", &Role::ALL)).hits, 0);
 }

@@ -10,6 +10,7 @@ use nix_cache::NixCaches;
 use reapi::{Upstream, UpstreamSettings};
 use store::{Metered, StoreMeters};
 
+use crate::config::PromptSettings;
 use crate::nix::touch_every;
 use crate::{Config, Durability, upstream};
 
@@ -19,6 +20,7 @@ pub(crate) struct Assembly {
     pub(crate) service: reapi::Service,
     /// What is counted of the store.
     pub(crate) meters: Arc<StoreMeters>,
+    pub(crate) prompts: prompt_cache::PromptCache,
     pub(crate) nix: NixCaches,
     pub(crate) upstream: Option<Arc<Upstream>>,
 }
@@ -64,17 +66,17 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     };
     let service = service.with_http(metered.clone());
     let secret = prompt_secret(&config.data).context("cannot keep the secret of the prompt cache")?;
-    let prompts = prompt_cache::PromptCache::new(metered.clone(), metered.clone(), secret);
-    let prompts = reapi::Others {
-        router: prompt_cache::Service::new(prompts).router(),
+    let settings = prompt_settings(&config.prompt)?;
+    let prompts = prompt_cache::PromptCache::new(metered.clone(), metered.clone(), secret, settings);
+    let service = service.with_services(reapi::Others {
+        router: prompt_cache::Service::new(prompts.clone()).router(),
         descriptors: prompt_cache::proto::DESCRIPTORS,
-    };
-    let service = service.with_services(prompts);
+    });
     let engine = store.clone();
     service.observer().ask_whether_evicted(move |key| engine.was_evicted(key));
     let nix = nix_caches(config, &metered)?;
     let service = service.with_pages(nix.router());
-    Ok(Assembly { store, service, meters, nix, upstream })
+    Ok(Assembly { store, service, meters, prompts, nix, upstream })
 }
 
 fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result<NixCaches> {
@@ -87,6 +89,17 @@ fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result
         touch_every: touch_every(config.lease),
     };
     Ok(NixCaches::new(store.clone(), settings))
+}
+
+fn prompt_settings(config: &PromptSettings) -> anyhow::Result<prompt_cache::Settings> {
+    let prices = match &config.prices {
+        None => prompt_cache::PriceTable::default(),
+        Some(file) => {
+            let read = || format!("prompt.prices: cannot use {}", file.display());
+            prompt_cache::PriceTable::parse(&fs::read_to_string(file).with_context(read)?).with_context(read)?
+        }
+    };
+    Ok(prompt_cache::Settings { prices, signers: config.signers.clone() })
 }
 
 /// The secret that names of prompt records are made with: made once, kept beside the store, for its owner's eyes only.

@@ -3,6 +3,7 @@
 mod auth;
 mod fault;
 mod instances;
+mod prompt;
 mod raw;
 mod show;
 
@@ -14,8 +15,9 @@ use cache_types::DigestFunction;
 use reapi::{InstanceRule, MemoryLimits};
 
 pub use self::fault::{ConfigError, Fault};
+pub(crate) use self::prompt::PromptSettings;
 pub(crate) use self::raw::time;
-pub use self::raw::{RawAuth, RawConfig, RawInstance, RawIssuer, RawLimits, RawRights, RawRule, RawTls};
+pub use self::raw::{RawAuth, RawConfig, RawInstance, RawIssuer, RawLimits, RawPrompt, RawRights, RawRule, RawTls};
 use crate::identity::AuthSettings;
 use crate::tls::TlsSettings;
 use crate::{Endpoint, NixCache, RawUpstream, TransportLimits, upstream};
@@ -97,6 +99,8 @@ pub struct Config {
     pub auth: AuthSettings,
     /// The far server, if there is one.
     pub upstream: Option<reapi::UpstreamSettings>,
+    /// The prompt cache.
+    pub prompt: PromptSettings,
 }
 
 impl Config {
@@ -130,6 +134,7 @@ impl Config {
         let instances = instances::check(&raw.instances, &mut faults);
         let default_digest_function =
             instances::function("default_digest_function", raw.default_digest_function.as_deref(), &mut faults);
+        let prompt = prompt::check(raw.prompt, &mut faults);
         let memory = check_memory(&raw.limits, &mut faults);
         match (data, max_size_bytes, faults.is_empty()) {
             (Some(data), Some(max_size_bytes), true) => Ok(Self {
@@ -154,6 +159,7 @@ impl Config {
                 tls,
                 auth,
                 upstream,
+                prompt,
             }),
             _ => Err(ConfigError { faults }),
         }

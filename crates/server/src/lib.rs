@@ -22,7 +22,7 @@ mod upstream;
 
 pub use config::{
     Config, ConfigError, DEFAULT_DISK_SHARE, DEFAULT_EVICT_FLOOR, DEFAULT_LEASE, DEFAULT_LOG, Durability, Fault,
-    RawAuth, RawConfig, RawInstance, RawIssuer, RawLimits, RawRights, RawRule, RawTls,
+    RawAuth, RawConfig, RawInstance, RawIssuer, RawLimits, RawPrompt, RawRights, RawRule, RawTls,
 };
 pub use listen::{Endpoint, EndpointError};
 pub use logs::{Log, start as start_logs};

@@ -7,6 +7,7 @@
 //! | `calls` | gRPC methods and HTTP routes |
 //! | `actions` | hits and misses of the action cache |
 //! | `storage` | the engine and the calls to it |
+//! | `prompts` | the prompt cache and what it spared |
 //! | `process` | memory, CPU time, files |
 //! | `families` | the notation |
 
@@ -14,6 +15,7 @@ mod actions;
 mod calls;
 mod families;
 mod process;
+mod prompts;
 mod storage;
 
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use std::time::Instant;
 use backends::{Embedded, Stats};
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::registry::Registry;
+use prompt_cache::PromptCache;
 use reapi::observer::Observer;
 use store::StoreMeters;
 
@@ -37,6 +40,8 @@ pub(crate) struct Sources {
     pub(crate) observer: Arc<Observer>,
     /// Calls to the store.
     pub(crate) meters: Arc<StoreMeters>,
+    /// The prompt cache.
+    pub(crate) prompts: PromptCache,
     /// The engine.
     pub(crate) store: Arc<Embedded>,
     /// How many connections are open.
@@ -62,6 +67,7 @@ pub(crate) fn register(registry: &mut Registry, sources: &Sources) {
     registry.register_collector(Box::new(calls::Calls(sources.clone())));
     registry.register_collector(Box::new(actions::Actions(sources.clone())));
     registry.register_collector(Box::new(storage::Storage(sources.clone())));
+    registry.register_collector(Box::new(prompts::Prompts(sources.clone())));
     registry.register_collector(Box::new(process::Processes(sources.clone())));
 }
 

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use backends::Embedded;
+use prompt_cache::PromptCache;
 use reapi::Service;
 use store::StoreMeters;
 
@@ -17,11 +18,13 @@ pub(crate) fn operate(
     service: Service,
     store: &Arc<Embedded>,
     meters: Arc<StoreMeters>,
+    prompts: PromptCache,
     connections: impl Fn() -> usize + Send + Sync + 'static,
 ) -> (Service, Status) {
     let sources = Sources {
         observer: service.observer().clone(),
         meters,
+        prompts,
         store: store.clone(),
         connections: Arc::new(move || connections() as u64),
         since: Instant::now(),

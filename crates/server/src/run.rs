@@ -29,7 +29,7 @@ use crate::{Config, Endpoint};
 pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     config.check_files()?;
     let opened = config.clone();
-    let Assembly { store, service, meters, nix, upstream } =
+    let Assembly { store, service, meters, prompts, nix, upstream } =
         tokio::task::spawn_blocking(move || assemble(&opened)).await??;
     let bound = config.listen.iter().map(Bound::bind).collect::<anyhow::Result<Vec<Bound>>>()?;
     // Before anyone is told that this server listens: from then on it may be told to end.
@@ -42,7 +42,7 @@ pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let wrap = tls.as_ref().map(Tls::wrap);
     let transport = Arc::new(Transport::new(transport_limits(&config), wrap));
     let open = transport.clone();
-    let (service, status) = operate(service, &store, meters, move || open.open_connections());
+    let (service, status) = operate(service, &store, meters, prompts, move || open.open_connections());
     let keeping = tokio::spawn(status.keep_history());
     let identify = identify(&config)?;
     let reloader = Reloader {

@@ -40,7 +40,7 @@ enum Command {
     /// Make results unfit for replay
     Invalidate(invalidate::Args),
     /// What an hour of an agent costs, with and without caches
-    Savings(savings::Args),
+    Savings(Box<savings::Args>),
     /// Print the signed statement of how a result came about
     Attest(attest::Args),
     /// Say which recorded result produced exactly these files, and whether its signature holds
@@ -56,7 +56,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Report(args) => report::run(args).await,
         Command::Explain(args) => explain::run(*args).await,
         Command::Invalidate(args) => invalidate::run(args).await,
-        Command::Savings(args) => savings::run(&args),
+        Command::Savings(args) => savings::run(&args).await,
         Command::Attest(args) => attest::run(args).await,
         Command::Verify(args) => verify::run(args).await,
     }

@@ -52,6 +52,18 @@ pub struct RawConfig {
     pub tls: RawTls,
     /// Who may do what.
     pub auth: RawAuth,
+    /// The prompt cache.
+    pub prompt: RawPrompt,
+}
+
+/// The prompt cache.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPrompt {
+    /// A price table in place of the one that is built in.
+    pub prices: Option<PathBuf>,
+    /// Whose signatures count: name → Ed25519 public key in hexadecimal.
+    pub signers: BTreeMap<String, String>,
 }
 
 /// What holds over HTTP for an instance and those below it.
@@ -239,6 +251,7 @@ impl RawConfig {
             instances: file.instances,
             upstream: self.upstream.over(file.upstream),
             limits: file.limits,
+            prompt: file.prompt,
             tls: RawTls {
                 cert: self.tls.cert.or(file.tls.cert),
                 key: self.tls.key.or(file.tls.key),

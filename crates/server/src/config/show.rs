@@ -42,6 +42,7 @@ impl Config {
             }
             put("tls", section.into());
         }
+        put("prompt", super::prompt::show(&self.prompt).into());
         put("auth", auth(&self.auth).into());
         let lines = self.auth.tokens.iter().map(|line| format!("# a token of {}, its hash not shown\n", line.name));
         lines.collect::<String>() + &toml::to_string(&table).unwrap_or_default()

@@ -73,6 +73,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = humantime::parse_duration)]
     ttl: Duration,
 
+    /// How long the model took
+    #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = humantime::parse_duration)]
+    took: Duration,
+
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -99,6 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         calls: args.calls.iter().map(|name| ToolCall { name: name.clone(), ..ToolCall::default() }).collect(),
         harness: args.harness.clone(),
         requester: args.requester.clone(),
+        model_ms: u64::try_from(args.took.as_millis()).unwrap_or(u64::MAX),
         ..PromptResult::default()
     };
     let function = args.remote.digest_function();

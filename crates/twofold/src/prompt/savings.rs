@@ -2,16 +2,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use prompt_cache::{AgentHour, PriceTable, Rates, pays_from};
+use prompt_cache::proto::SavingsRequest;
+use prompt_cache::{AgentHour, PriceTable, Rates, pays_from, replay_pays_from};
 use serde_json::json;
+
+use super::wire;
+use crate::remote::RemoteArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   twofold prompt savings --model claude-sonnet-4-5 --cached-share 0.6 --replayed-share 0.5
   twofold prompt savings --input-price 3 --output-price 15 --calls 400 --input 80000 --output 4000 --sandbox 0.10
 
+  twofold prompt savings --counted
+      what the server has counted since it began
+
 An agent-hour costs calls × (input × (1 − C) × rate + input × C × cache-read rate + output × rate) + sandbox. No server
-is asked.";
+is asked unless --counted is given.";
 
 /// Settings of `twofold prompt savings`.
 #[derive(clap::Args)]
@@ -57,13 +64,51 @@ pub struct Args {
     #[arg(long, value_name = "USD", default_value_t = 0.10)]
     sandbox: f64,
 
-    /// Print JSON for machines
+    /// What the machine costs an hour that the recorded results are on, in US dollars
+    #[arg(long, value_name = "USD", default_value_t = 0.10)]
+    cache: f64,
+
+    /// Ask the server what it has counted since it began, in place of computing an hour
     #[arg(long)]
-    json: bool,
+    counted: bool,
+
+    /// Namespace within the tenant, with --counted
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    namespace: String,
+
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
-/// Computes and prints.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// Asks or computes, and prints.
+pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match args.counted {
+        true => counted(args).await?,
+        false => hour_of_agent(args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn counted(args: &Args) -> anyhow::Result<()> {
+    let (mut client, _store) = wire::connect(&args.remote).await?;
+    let request = SavingsRequest { namespace: args.namespace.clone() };
+    let counted = client.savings(request).await.map_err(wire::said)?.into_inner();
+    if args.remote.json {
+        return wire::print_json(&counted);
+    }
+    let (misses, usd) = (counted.misses + counted.prefixes, |micros: i64| micros as f64 / 1e6);
+    println!("{} hits, {misses} misses, {} without a key", counted.hits, counted.uncacheable);
+    println!("{} tokens in and {} out not spent", counted.input_tokens, counted.output_tokens);
+    println!(
+        "${:.6} not spent, ${:.6} spent on what was recorded",
+        usd(counted.saved_microusd),
+        usd(counted.recorded_microusd)
+    );
+    println!("{:.1} s of waiting for models not spent", counted.saved_ms as f64 / 1e3);
+    Ok(())
+}
+
+fn hour_of_agent(args: &Args) -> anyhow::Result<()> {
     let table = match &args.prices {
         None => PriceTable::default(),
         Some(file) => {
@@ -79,14 +124,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let from =
         [table.multiples.cache_write_5m, table.multiples.cache_write_1h].map(|write| pays_from(table.multiples, write));
     let tokens = args.replayed_share * hour.calls * (hour.input_tokens + hour.output_tokens);
-    if args.json {
+    let pays = replay_pays_from(cached, replayed, args.cache);
+    if args.remote.json {
         let answer = json!({
             "price_table": table.version, "hour_usd_without_cache": plain, "hour_usd_with_provider_cache": cached,
             "hour_usd_with_replay": replayed, "saved_usd": plain - replayed, "tokens_not_spent": tokens,
+            "replay_pays_from_hour": pays,
             "provider_cache_pays_from_use": { "5m": from[0], "1h": from[1] },
         });
         println!("{answer}");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     println!("${plain:.2} an agent-hour without any cache");
     println!("${cached:.2} with {:.0} % of the input in the provider's cache", args.cached_share * 100.0);
@@ -100,8 +147,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             None => println!("a provider's cache of {name} never pays"),
         }
     }
+    match pays {
+        Some(hours) => println!("recorded results have paid for their machine from hour {hours} on"),
+        None => println!("recorded results never pay for their machine"),
+    }
     println!("prices: {}", table.version);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn rates(args: &Args, table: &PriceTable) -> anyhow::Result<Rates> {
@@ -114,7 +165,7 @@ fn rates(args: &Args, table: &PriceTable) -> anyhow::Result<Rates> {
 }
 
 fn hour(args: &Args) -> anyhow::Result<AgentHour> {
-    let amounts = [args.calls, args.input, args.output, args.sandbox, args.input_price, args.output_price];
+    let amounts = [args.cache, args.calls, args.input, args.output, args.sandbox, args.input_price, args.output_price];
     if !amounts.iter().all(|amount| amount.is_finite() && *amount >= 0.0) {
         bail!("amounts are not negative");
     }
