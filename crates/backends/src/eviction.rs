@@ -21,15 +21,6 @@ pub(crate) struct Wanted {
     pub bytes: u64,
     /// Only what was not used for so long goes.
     pub unused_for: Duration,
-    pub floor: Floor,
-}
-
-/// Whether what was written a short while ago stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Floor {
-    Kept,
-    /// The file system is full: the least that was promised to nobody may go.
-    Ignored,
 }
 
 /// What an eviction did.
@@ -42,8 +33,8 @@ pub(crate) struct Evicted {
 
 /// Deletes the oldest entries that may go.
 ///
-/// The queues are merged by age, what was promised for long counted as so much younger. A promised entry is taken only when its lease has passed; records go before blobs of
-/// the same age. Runs on the committer's thread.
+/// The queues are merged by age, what was promised for long counted as so much younger. A promised entry is taken only
+/// when its lease has passed; records go before blobs of the same age. Runs on the committer's thread.
 pub(crate) fn evict(engine: &Engine, wanted: Wanted) -> Result<Evicted, Failure> {
     let _gate = engine.gate.write();
     let mut group = Group::new(engine);
@@ -104,7 +95,7 @@ fn candidates(engine: &Engine, wanted: &Wanted, now: Duration) -> Result<Vec<(Li
     }
     rows.retain(|(life, key)| {
         let is_unused = engine.ages.unused_for(key.class(), *life, now) >= wanted.unused_for;
-        is_unused && engine.ages.is_evictable(key.class(), *life, now, wanted.floor)
+        is_unused && engine.ages.is_evictable(key.class(), *life, now)
     });
     rows.sort_by_key(|(life, key)| (life.order_ms(), key.class()));
     rows.truncate(BATCH);

@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use crate::blob_file::file_path;
 use crate::engine::{Discarded, Engine, PackState};
-use crate::eviction::{Evicted, Floor, Wanted};
+use crate::eviction::{Evicted, Wanted};
 use crate::failure::Failure;
 use crate::index::folder_bytes;
 use crate::op::{Change, Done, Op};
@@ -202,8 +202,7 @@ impl Housekeeper {
     }
 
     fn evict(&self, bytes: u64, unused_for: Duration) -> Result<Evicted, Failure> {
-        let floor = if self.engine.space.is_disk_short() { Floor::Ignored } else { Floor::Kept };
-        let wanted = Wanted { bytes, unused_for, floor };
+        let wanted = Wanted { bytes, unused_for };
         self.ask(|done| Op::Evict { wanted, done })
     }
 

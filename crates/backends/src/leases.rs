@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut};
 
-use crate::eviction::Floor;
 use crate::key::Class;
 use crate::row::{Life, Queue};
 use crate::touches::Ages;
@@ -45,8 +44,7 @@ impl Leases {
 
     /// The entries whose lease has not passed.
     pub(crate) fn live(&self, ages: &Ages, now: Duration) -> u64 {
-        let is_live =
-            |time_ms| !ages.is_evictable(Class::Blob, Life { queue: Queue::Leased, time_ms }, now, Floor::Kept);
+        let is_live = |time_ms| !ages.is_evictable(Class::Blob, Life { queue: Queue::Leased, time_ms }, now);
         self.0.iter().filter(|(time_ms, _)| is_live(**time_ms)).map(|(_, count)| count).sum()
     }
 

@@ -168,11 +168,6 @@ impl Space {
         if free < wanted { wanted + self.floor() / 2 - free } else { 0 }
     }
 
-    /// Whether the file system itself is short of space.
-    pub(crate) fn is_disk_short(&self) -> bool {
-        self.disk_shortage(self.waiting.load(Ordering::Acquire)) > 0
-    }
-
     /// What the file system must have free for what is reserved, and for others.
     fn wanted_on_disk(&self) -> u64 {
         self.floor() + self.reserved_bytes().saturating_sub(self.written.load(Ordering::Acquire))
@@ -257,7 +252,11 @@ impl Space {
 
     fn refusal(&self, needed_bytes: u64, limit: Limit, outcome: Outcome) -> StoreError {
         let reason = match (limit, outcome) {
-            (Limit::Disk, _) => "the file system of the data folder is full; free space there".to_owned(),
+            (Limit::Disk, _) => format!(
+                "the file system of the data folder is full, and all that is left here was promised in the last {:?} or \
+                 written in the last {:?}; free space there",
+                self.lease, self.evict_floor
+            ),
             (Limit::Bound, Outcome::AllLeased) => {
                 Counters::add(&self.counters.lease_refusals, 1);
                 let (lease, floor) = (self.lease, self.evict_floor);

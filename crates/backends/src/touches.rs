@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::eviction::Floor;
 use crate::key::{Class, Key};
 use crate::row::{Life, Queue};
 
@@ -90,20 +89,15 @@ impl Ages {
     }
 
     /// Whether a life lets the evictor have its entry.
-    pub(crate) fn is_evictable(&self, class: Class, life: Life, now: Duration, floor: Floor) -> bool {
+    pub(crate) fn is_evictable(&self, class: Class, life: Life, now: Duration) -> bool {
         // A time that lies ahead comes of a clock that was wrong; it promises nothing.
         let ahead = life.time_ms > millis(now).saturating_add(self.bucket_ms);
         ahead
-            || match (life.queue, floor) {
-                (Queue::Written, Floor::Ignored) => true,
+            || match life.queue {
                 // As the queue is sorted, so that what may go is always in front of what may not. A record is younger than
                 // its place in the queue: the floor is for blobs.
-                (Queue::Written, Floor::Kept) => {
-                    self.floor_ms == 0 || millis(now) >= life.time_ms.saturating_add(self.floor_ms)
-                }
-                (Queue::Leased | Queue::Kept, _) => {
-                    self.age(class, life, now).is_some_and(|age| millis(age) >= self.lease_ms)
-                }
+                Queue::Written => self.floor_ms == 0 || millis(now) >= life.time_ms.saturating_add(self.floor_ms),
+                Queue::Leased | Queue::Kept => self.age(class, life, now).is_some_and(|age| millis(age) >= self.lease_ms),
             }
     }
 
@@ -159,29 +153,28 @@ mod tests {
                 let life = ages.life(class, Queue::Leased, promised);
                 let lease = Duration::from_secs(lease);
                 assert!(
-                    !ages.is_evictable(class, life, promised + lease - Duration::from_millis(1), Floor::Ignored),
+                    !ages.is_evictable(class, life, promised + lease - Duration::from_millis(1)),
                     "{lease:?} {start}"
                 );
                 let end = promised + lease + Duration::from_millis(ages.bucket_ms * 2);
-                assert!(ages.is_evictable(class, life, end, Floor::Kept), "{lease:?} {start}");
+                assert!(ages.is_evictable(class, life, end), "{lease:?} {start}");
             }
         }
     }
 
     #[test]
-    fn what_was_written_stays_for_the_floor_unless_the_disk_is_full() {
+    fn what_was_written_stays_for_the_floor() {
         let ages = Ages::of(Duration::from_secs(3600), Duration::from_secs(300));
         let written = Duration::from_secs(1_000_000);
         let blob = ages.life(Class::Blob, Queue::Written, written);
-        let at = |seconds| ages.is_evictable(Class::Blob, blob, written + Duration::from_secs(seconds), Floor::Kept);
+        let at = |seconds| ages.is_evictable(Class::Blob, blob, written + Duration::from_secs(seconds));
         assert!(!at(299) && at(300));
-        assert!(ages.is_evictable(Class::Blob, blob, written, Floor::Ignored));
         let record = ages.life(Class::Record, Queue::Written, written);
         let now = written + Duration::from_secs(300);
-        assert!(ages.is_evictable(Class::Record, record, now, Floor::Kept), "never after the blobs of its time");
+        assert!(ages.is_evictable(Class::Record, record, now), "never after the blobs of its time");
         let short = Ages::of(Duration::from_secs(2), Duration::from_secs(300));
         let life = short.life(Class::Blob, Queue::Written, Duration::from_secs(100));
-        assert!(short.is_evictable(Class::Blob, life, Duration::from_secs(102), Floor::Kept), "the lease is shorter");
+        assert!(short.is_evictable(Class::Blob, life, Duration::from_secs(102)), "the lease is shorter");
     }
 
     #[test]

@@ -6,7 +6,6 @@ use tokio::sync::oneshot;
 
 use super::{Job, Tally, Work};
 use crate::engine::Engine;
-use crate::eviction::Floor;
 use crate::failure::{Failure, blocking};
 use crate::group::{ROW_BYTES, bytes_on_disk};
 use crate::index::View;
@@ -92,7 +91,7 @@ impl Plan<'_> {
         let Some(bytes) = bytes_of(view, life, key)? else {
             return Ok(true);
         };
-        if self.engine.ages.is_evictable(key.class(), life, self.now, Floor::Kept) {
+        if self.engine.ages.is_evictable(key.class(), life, self.now) {
             self.left = self.left.saturating_sub(bytes);
             self.found.evicted.add(key, bytes);
         } else {
