@@ -627,8 +627,9 @@ async fn a_policy_of_signatures_is_met_by_a_signer_of_the_configuration_alone() 
     bench.put("new").await;
     let key = bench.recorded(plain(), change()).await;
     assert_eq!(codes(&bench.task(tree(), "signed").await), ["evidence"]);
-    let attested = bench.cache.0.attest(&bench.caller, &AttestRequest { key: key.clone(), ..AttestRequest::default() });
-    let envelope: Envelope = serde_json::from_slice(&attested.await.expect("an answer").envelope).expect("an envelope");
+    let attest = AttestRequest { key: key.clone(), ..AttestRequest::default() };
+    let attested = bench.cache.0.attest(&bench.caller, &attest).await.expect("an answer");
+    let envelope: Envelope = serde_json::from_slice(&attested.envelope).expect("an envelope");
     let sign = |signed: crate::Signed| SignRequest {
         key: key.clone(),
         namespace: String::new(),
