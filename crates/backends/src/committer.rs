@@ -147,11 +147,16 @@ impl Committer {
         if self.engine.touches.is_empty() || self.engine.space.disk_is_nearly_full() {
             return Ok(());
         }
-        let mut group = Group::new(&self.engine);
-        for (key, touch) in self.engine.touches.take() {
-            group.apply_touch(&key, touch)?;
+        let mut touches = self.engine.touches.take().into_iter().peekable();
+        // A touch writes its row again, with the bytes it holds: all at once would be memory and a log without bound.
+        while touches.peek().is_some() {
+            let mut group = Group::new(&self.engine);
+            for (key, touch) in touches.by_ref().take(MAX_GROUP_OPS) {
+                group.apply_touch(&key, touch)?;
+            }
+            group.finish(&[], Sync::No)?;
         }
-        group.finish(&[], Sync::No)
+        Ok(())
     }
 
     fn evict(&mut self, wanted: Wanted) -> Result<Evicted, Failure> {

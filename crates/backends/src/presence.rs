@@ -107,6 +107,9 @@ impl Engine {
     pub(crate) fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let mut missing = Vec::new();
         for slice in once(digests).chunks(SLICE) {
+            if self.touches.are_many() {
+                self.barrier()?;
+            }
             let here = self.promise(slice)?;
             missing.extend(slice.iter().zip(here).filter(|(_, here)| !here).map(|(digest, _)| *digest));
         }

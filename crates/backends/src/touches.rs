@@ -133,6 +133,11 @@ impl Touches {
         std::mem::take(&mut *self.waiting.lock())
     }
 
+    /// More wait than are kept in memory for long.
+    pub(crate) fn are_many(&self) -> bool {
+        self.waiting.lock().len() > MANY
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.lock().is_empty()
     }
