@@ -20,6 +20,9 @@ struct Bench {
     folder: TempDir,
 }
 
+/// What stands for the absence of an option: most tests look at single units.
+const WITH_SNAPSHOTS: &str = "with snapshots";
+
 /// One checkout.
 #[derive(Clone)]
 struct Checkout {
@@ -62,7 +65,8 @@ impl Checkout {
             .args(self.server.iter().flat_map(|server| ["--server", server]))
             .arg("--stats-json")
             .arg(self.root.join("stats.json"))
-            .args(options)
+            .args(options.iter().filter(|option| **option != WITH_SNAPSHOTS))
+            .args((!options.contains(&WITH_SNAPSHOTS)).then_some("--no-snapshots"))
             .arg("--")
             .args(arguments)
             .arg("--offline")
@@ -183,6 +187,41 @@ fn what_is_put_back_is_what_would_be_compiled() {
     assert_eq!(verified.stats["tests"]["differed"], Value::Array(Vec::new()), "{}", verified.stats);
     assert!(verified.count("rustc", "verified") >= 15, "{}", verified.stats);
     assert_eq!(verified.count("rustc", "hits"), 0);
+}
+
+#[test]
+fn the_target_folder_of_an_earlier_run_is_put_back_where_all_sources_are_the_same() {
+    let bench = Bench::new();
+    let all: &[&str] = &["test", "--workspace"];
+    let with: &[&str] = &[WITH_SNAPSHOTS];
+    let cold = bench.checkout("a").cargo(with, all, &[]).expect_success();
+    assert_eq!(cold.stats["snapshot_files"], 0);
+    let b = bench.checkout("b");
+    let hot = b.cargo(with, all, &[]).expect_success();
+    say(format!("hot: {}", hot.run.line_with("twofold: ")));
+    assert!(hot.stats["snapshot_files"].as_u64() > Some(50), "{}", hot.stats);
+    assert_eq!(hot.verdicts(), cold.verdicts());
+    // tests/output.rs has a path compiled in, so it is no part of the snapshot; all else cargo finds fresh.
+    assert_eq!((hot.count("rustc", "hits"), hot.count("rustc", "misses")), (0, 1), "{}", hot.stats);
+    assert_eq!((hot.count("tests", "misses"), hot.count("rustdoc", "misses")), (1, 0), "{}", hot.stats);
+    // What was put back is a target folder as any other: an edit is seen.
+    b.replace("tool/src/main.rs", "anyone", "everyone");
+    b.cargo(with, &["build", "--workspace"], &[]).expect_success();
+    assert!(run(&mut Command::new(b.root.join("target/debug/tool"))).output.contains("everyone"));
+
+    // One file that is different, even if no compiler reads it, and the units are looked up one by one.
+    let other = bench.checkout("c");
+    other.write("tool/tests/data/more.txt", "more\n");
+    let units = other.cargo(with, all, &[]).expect_success();
+    assert_eq!(units.stats["snapshot_files"], 0, "{}", units.stats);
+    assert!(units.count("rustc", "hits") > 10, "{}", units.stats);
+    // A run that fails leaves none.
+    for name in ["d", "e"] {
+        let failing = bench.checkout(name);
+        failing.write("tool/tests/data/expected.txt", "something else\n");
+        let failed = failing.cargo(with, all, &[]);
+        assert_eq!((failed.run.code, &failed.stats["snapshot_files"]), (101, &Value::from(0)), "{}", failed.run.output);
+    }
 }
 
 #[test]

@@ -52,6 +52,13 @@ impl Links {
         self.known.lock().get(&digest.to_string()).cloned()
     }
 
+    /// All sources that are known.
+    pub(crate) fn sources(&self) -> Vec<PathBuf> {
+        let known = self.known.lock();
+        let all: BTreeSet<&PathBuf> = known.values().flat_map(|made| &made.sources).collect();
+        all.into_iter().cloned().collect()
+    }
+
     /// Every library below these, with its digest.
     pub(crate) fn closure(&self, from: &[PathBuf], digests: &FileDigests) -> Result<BTreeMap<PathBuf, Digest>, Reason> {
         let mut found = BTreeMap::new();

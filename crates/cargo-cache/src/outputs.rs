@@ -61,7 +61,7 @@ impl Made {
         }
         let digest = Digest::new(hasher.finish(), size).map_err(io::Error::other)?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        let executable = metadata.permissions().mode() & 0o111 != 0;
+        let executable = is_executable(&metadata);
         Ok(Self { name, digest, executable, holds, content: Content::File(Arc::new(file)) })
     }
 
@@ -70,6 +70,11 @@ impl Made {
         let bytes = Bytes::from(text);
         let digest = Digest::of(FUNCTION, &bytes);
         Self { name, digest, executable: false, holds: BTreeMap::new(), content: Content::Bytes(bytes) }
+    }
+
+    /// The same under another name.
+    pub(crate) fn named(self, name: String) -> Self {
+        Self { name, ..self }
     }
 
     /// How it stands in an action's result.
@@ -98,6 +103,20 @@ async fn body(file: &Arc<File>) -> Result<BlobBody, StoreError> {
     })))
 }
 
+/// Whether a file can be run.
+pub(crate) fn is_executable(metadata: &std::fs::Metadata) -> bool {
+    metadata.permissions().mode() & 0o111 != 0
+}
+
+/// A text of the cache.
+pub(crate) async fn text(server: &RemoteStore, digest: &Digest) -> Result<Option<String>, StoreError> {
+    const MAX_TEXT_BYTES: usize = 64 << 20;
+    let Some(body) = server.read(digest, ByteRange::ALL).await? else {
+        return Ok(None);
+    };
+    Ok(body.collect(MAX_TEXT_BYTES).await?.and_then(|bytes| String::from_utf8(bytes.into()).ok()))
+}
+
 /// Puts a blob where a tool would have written it: aside first, hashed, then in one step. `false` when the cache lacks
 /// it.
 pub(crate) async fn restore(
@@ -122,10 +141,10 @@ pub(crate) async fn restore(
     Ok(true)
 }
 
-/// Puts a text there in one step.
-pub(crate) fn write(path: &Path, text: &str, executable: bool) -> io::Result<()> {
+/// Puts bytes there in one step.
+pub(crate) fn write(path: &Path, bytes: &[u8], executable: bool) -> io::Result<()> {
     let mut aside = aside(path)?;
-    aside.write_all(text.as_bytes())?;
+    aside.write_all(bytes)?;
     place(aside, path, executable)
 }
 

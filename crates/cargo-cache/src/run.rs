@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::unix::net::UnixListener;
@@ -7,13 +8,19 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reapi::action::{Action, InputFile};
+
+use crate::file_digests::FileDigests;
+use crate::key::KeyHasher;
 use crate::local_server;
 use crate::path_map::PathMap;
 use crate::session::{Session, Settings};
 use crate::standin;
 use crate::stats::Stats;
+use crate::toolchain::Toolchains;
 use crate::workspace::{Workspace, WorkspaceError};
 use crate::wrapper::SESSION;
+use crate::{snapshot, test_run};
 
 /// What `twofold cargo` was told.
 #[derive(Clone, Debug)]
@@ -28,6 +35,8 @@ pub struct Options {
     pub test_cache: bool,
     /// Whether all executables are put in place, also where their result is known.
     pub materialize_all: bool,
+    /// Whether the target folder of an earlier run is put back as a whole, and recorded.
+    pub snapshots: bool,
     /// The share of hits that run all the same, to compare, in hundredths.
     pub verify_percent: u8,
 }
@@ -80,7 +89,7 @@ pub async fn run(options: Options) -> Result<Ended, CargoError> {
         Workspace::find(&cargo, &arguments).map_err(|error: WorkspaceError| CargoError::Workspace(Box::new(error)))?;
     let mut command = tokio::process::Command::new(&cargo);
     command.args(&arguments);
-    let session = match prepare(&options, workspace).await {
+    let session = match prepare(&options, &arguments, workspace).await {
         Ok(session) => Some(session),
         Err(error) => {
             let causes: Vec<String> =
@@ -96,7 +105,7 @@ pub async fn run(options: Options) -> Result<Ended, CargoError> {
     }
     let status = wait(command, &cargo).await?;
     let stats = match session {
-        Some(prepared) => Some(prepared.finish().await),
+        Some(prepared) => Some(prepared.finish(status.success()).await),
         None => None,
     };
     Ok(Ended { exit_code: code(status), stats })
@@ -125,16 +134,24 @@ struct Prepared {
     folder: tempfile::TempDir,
     programs: PathBuf,
     host: String,
+    snapshot: Option<Snapshotting>,
+    snapshot_files: u64,
+}
+
+/// A snapshot that this command can leave, since it began without a target folder.
+struct Snapshotting {
+    action: Action,
+    sources: BTreeMap<String, InputFile>,
 }
 
 type Anything = Box<dyn std::error::Error + Send + Sync>;
 
-async fn prepare(options: &Options, workspace: Workspace) -> Result<Prepared, Anything> {
+async fn prepare(options: &Options, arguments: &[String], workspace: Workspace) -> Result<Prepared, Anything> {
     let server = match &options.server {
         Some(address) => (local_server::at(address).await?, address.clone()),
         None => local_server::own(options.idle_exit).await?,
     };
-    let environment = std::env::vars().collect();
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let version = crate::toolchain::ask(&rustc, &["-vV"], &environment).map_err(|reason| reason.to_string())?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc does not say its host")?;
@@ -154,11 +171,56 @@ async fn prepare(options: &Options, workspace: Workspace) -> Result<Prepared, An
         materialize_all: options.materialize_all,
         verify_percent: options.verify_percent,
     };
+    let digests = FileDigests::default();
+    let mut snapshot = None;
+    let mut snapshot_files = 0;
+    if options.snapshots && options.verify_percent == 0 && !options.materialize_all && !workspace.target.exists() {
+        snapshot = snapshotting(&workspace, &map, &digests, (&rustc, arguments, &environment));
+        if let Some(wanted) = &snapshot {
+            let place = (server.1.as_str(), programs.as_path());
+            let action = &wanted.action.digest;
+            let restored = snapshot::restore(&server.0, action, &map, &workspace.target, place, &digests).await;
+            if let Some(restored) = restored {
+                snapshot = None;
+                snapshot_files = restored.files;
+                for (path, digest) in restored.digests {
+                    digests.note(&path, digest)?;
+                }
+            }
+        }
+    }
+    let covered = [workspace.root.clone(), home.join("registry"), home.join("git"), PathBuf::from(sysroot.trim())];
     let folder = tempfile::Builder::new().prefix("twofold-cargo-").tempdir()?;
     let listener = UnixListener::bind(folder.path().join("session"))?;
-    let session = Arc::new(Session::new(workspace, map, server, programs.clone(), settings));
+    let session = Session::new(workspace, map, server, programs.clone(), settings, digests).cover(covered);
+    let session = Arc::new(session);
     session.listen(listener);
-    Ok(Prepared { session, folder, programs, host: host.to_owned() })
+    Ok(Prepared { session, folder, programs, host: host.to_owned(), snapshot, snapshot_files })
+}
+
+/// The snapshot of this command on these sources; `None` where something is not sure.
+fn snapshotting(
+    workspace: &Workspace,
+    map: &PathMap,
+    digests: &FileDigests,
+    (rustc, arguments, environment): (&str, &[String], &BTreeMap<String, String>),
+) -> Option<Snapshotting> {
+    let sources = snapshot::sources(workspace, map, digests)?;
+    let toolchains = Toolchains::default();
+    let mut key = KeyHasher::new("snapshot-1");
+    key.part("compiler", toolchains.compiler(rustc, environment).ok()?.as_bytes());
+    key.part("linker", toolchains.linker(None, environment, digests).ok()?.as_bytes());
+    // Build scripts look at the machine, and their runs are put back too.
+    key.part("machine", &std::fs::read("/etc/machine-id").unwrap_or_default());
+    key.part("host", &std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default());
+    key.part("folder", map.to_names(std::env::current_dir().ok()?.to_str()?).as_bytes());
+    for argument in arguments {
+        key.part("argument", map.to_names(argument).as_bytes());
+    }
+    for (name, value) in environment.iter().filter(|(name, _)| test_run::is_keyed(name)) {
+        key.part(name, map.to_names(value).as_bytes());
+    }
+    Some(Snapshotting { action: snapshot::action(&key.finish(), sources.clone()), sources })
 }
 
 /// The folder in which our program has the names that cargo calls it by.
@@ -200,8 +262,18 @@ impl Prepared {
     }
 
     /// Waits until all results are on record.
-    async fn finish(self) -> Stats {
-        const LOOK_EVERY: Duration = Duration::from_millis(20);
+    async fn finish(self, went_well: bool) -> Stats {
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        let session = self.session.clone();
+        let snapshot = self.snapshot.filter(|_| went_well);
+        // A panic there would only lose what the next command finds out again.
+        let _: Result<(), _> = tokio::task::spawn_blocking(move || {
+            session.save();
+            if let Some(snapshot) = snapshot {
+                session.leave(snapshot.action, &snapshot.sources);
+            }
+        })
+        .await;
         let shown = std::io::stderr().is_terminal();
         let mut last = 0;
         loop {
@@ -218,9 +290,6 @@ impl Prepared {
         if last > 0 {
             eprint!("\r\x1b[K");
         }
-        let session = self.session.clone();
-        // A panic there would only lose what the next command finds out again.
-        let _: Result<(), _> = tokio::task::spawn_blocking(move || session.save()).await;
-        self.session.counters.stats()
+        Stats { snapshot_files: self.snapshot_files, ..self.session.counters.stats() }
     }
 }

@@ -81,6 +81,9 @@ pub(crate) fn look_up(session: &Session, call: &Call) -> Result<Looked, Reason> 
         return miss(Reason::Evicted, None);
     };
     note_links(session, &parsed, &folder, run, &outcome);
+    for file in outcome.files.iter().filter(|file| parsed.is_test && file.executable) {
+        session.note_test_executable(parsed.out_dir.join(&file.path), file.digest, !run.holds.is_empty());
+    }
     Ok(Looked::Hit { outcome: session.with_real_paths(outcome), note: None, bytes_restored })
 }
 
@@ -186,13 +189,13 @@ fn restore(session: &Session, call: &RustcCall, outcome: &Outcome) -> Result<Opt
         }
         let path = call.out_dir.join(&file.path);
         if file.path == call.dep_info_name() {
-            let Some(text) = session.ask(text(session, &file.digest))? else {
+            let Some(text) = session.ask(outputs::text(&session.server, &file.digest))? else {
                 return Ok(None);
             };
-            outputs::write(&path, &session.map.to_real(&text), false).map_err(|_| unplaced())?;
+            outputs::write(&path, session.map.to_real(&text).as_bytes(), false).map_err(|_| unplaced())?;
         } else if call.is_test && file.executable && !session.settings.materialize_all && session.settings.test_cache {
             let standin = StandIn { digest: file.digest, server: session.address.clone() };
-            outputs::write(&path, &standin.script(&session.programs), true).map_err(|_| unplaced())?;
+            outputs::write(&path, standin.script(&session.programs).as_bytes(), true).map_err(|_| unplaced())?;
         } else {
             let restored = outputs::restore(&session.server, &file.digest, &path, file.executable);
             match session.handle.block_on(restored) {
@@ -207,16 +210,6 @@ fn restore(session: &Session, call: &RustcCall, outcome: &Outcome) -> Result<Opt
         }
     }
     Ok(Some(bytes))
-}
-
-/// A small text of the cache.
-async fn text(session: &Session, digest: &Digest) -> Result<Option<String>, store::StoreError> {
-    use store::BlobStore;
-    const MAX_TEXT_BYTES: usize = 16 << 20;
-    let Some(body) = session.server.read(digest, cache_types::ByteRange::ALL).await? else {
-        return Ok(None);
-    };
-    Ok(body.collect(MAX_TEXT_BYTES).await?.and_then(|bytes| String::from_utf8(bytes.into()).ok()))
 }
 
 fn note_links(session: &Session, call: &RustcCall, folder: &Path, run: &Run, outcome: &Outcome) {
@@ -244,6 +237,9 @@ pub(crate) fn keep(session: &Session, tool: Tool, pending: Pending, outcome: Out
         return;
     };
     note_made(session, &pending.call, &pending.folder, sources, record.made.iter().map(|made| made.digest));
+    for made in record.made.iter().filter(|made| pending.call.is_test && made.executable) {
+        session.note_test_executable(pending.call.out_dir.join(&made.name), made.digest, !made.holds.is_empty());
+    }
     if let Some(before) = &pending.compared {
         compare(session, tool, &pending.call, before, &record.made);
     }

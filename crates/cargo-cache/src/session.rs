@@ -1,3 +1,4 @@
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use cache_types::Digest;
 use parking_lot::Mutex;
-use reapi::action::{Action, Outcome};
+use reapi::action::{Action, InputFile, Outcome};
 use reapi::client::RemoteStore;
 use store::{BlobStore, StoreError};
 use tokio::runtime::Handle;
@@ -25,7 +26,7 @@ use crate::stats::Counters;
 use crate::toolchain::Toolchains;
 use crate::wire::{Answer, Call, Done, Request, Tool, read_frame, read_message, write_frame, write_message};
 use crate::workspace::Workspace;
-use crate::{dep_info, doc_test, rustc, test_run};
+use crate::{dep_info, doc_test, rustc, snapshot, test_run};
 
 /// Results on their way to the cache at once.
 const MAX_SENDING: usize = 4;
@@ -45,6 +46,10 @@ pub(crate) struct Session {
     pub(crate) toolchains: Toolchains,
     pub(crate) counters: Counters,
     pub(crate) handle: Handle,
+    /// Test executables with their digests, and whether they hold a folder of this machine.
+    test_executables: Mutex<HashMap<PathBuf, (Digest, bool)>>,
+    /// The folders whose files a snapshot has in its key, or cargo does not look at.
+    covered: Vec<PathBuf>,
     sending: Arc<Semaphore>,
     sent: Mutex<JoinSet<Result<u64, StoreError>>>,
     server_gone: AtomicBool,
@@ -87,6 +92,7 @@ impl Session {
         (server, address): (RemoteStore, String),
         programs: PathBuf,
         settings: Settings,
+        digests: FileDigests,
     ) -> Self {
         let links = Links::load(&links_file(&workspace.target));
         Self {
@@ -96,11 +102,13 @@ impl Session {
             address,
             programs,
             settings,
-            digests: FileDigests::default(),
+            digests,
             links,
             toolchains: Toolchains::default(),
             counters: Counters::default(),
             handle: Handle::current(),
+            test_executables: Mutex::default(),
+            covered: Vec::new(),
             sending: Arc::new(Semaphore::new(MAX_SENDING)),
             sent: Mutex::default(),
             server_gone: AtomicBool::new(false),
@@ -209,6 +217,25 @@ impl Session {
         self.sent.lock().spawn_on(sending, &self.handle);
     }
 
+    fn send_uncounted(&self, record: Record) {
+        let server = self.server.clone();
+        self.sent.lock().spawn_on(async move { record.send(&server).await.map(|()| 0) }, &self.handle);
+    }
+
+    /// Puts the target folder on record under an action, where the sources are still those that the action names.
+    pub(crate) fn leave(&self, action: Action, sources: &BTreeMap<String, InputFile>) {
+        if self.server_gone.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = snapshot::sources(&self.workspace, &self.map, &self.digests);
+        if now.as_ref() != Some(sources) {
+            return;
+        }
+        if let Some(record) = snapshot::record(self, action) {
+            self.send_uncounted(record);
+        }
+    }
+
     /// How many results are still on their way.
     pub(crate) fn results_on_their_way(&self) -> usize {
         let mut sent = self.sent.lock();
@@ -228,6 +255,29 @@ impl Session {
         if let Err(error) = self.links.save(&links_file(&self.workspace.target)) {
             tracing::warn!(%error, "what was compiled could not be noted in the target folder");
         }
+    }
+
+    /// Notes a test executable, and whether it holds a folder of this machine.
+    pub(crate) fn note_test_executable(&self, path: PathBuf, digest: Digest, holds_a_folder: bool) {
+        self.test_executables.lock().insert(path, (digest, holds_a_folder));
+    }
+
+    /// What is known of a test executable that this command made or put back.
+    pub(crate) fn test_executable(&self, path: &Path) -> Option<(Digest, bool)> {
+        self.test_executables.lock().get(path).copied()
+    }
+
+    /// The folders whose files need no look by a snapshot.
+    pub(crate) fn cover(mut self, folders: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.covered = folders.into_iter().filter_map(|folder| folder.canonicalize().ok()).collect();
+        self
+    }
+
+    /// Whether a file, links followed, needs no look by a snapshot.
+    pub(crate) fn covered(&self, path: &Path) -> bool {
+        let hidden = path.components().any(|part| part.as_os_str() == ".git");
+        let built = self.workspace.target.canonicalize().is_ok_and(|target| path.starts_with(target));
+        built || !hidden && self.covered.iter().any(|folder| path.starts_with(folder))
     }
 
     /// A result whose output tells of this machine's folders.
@@ -286,7 +336,7 @@ impl Record {
                 server.write(*digest, bytes.clone().into()).await?;
             }
         }
-        self.outcome.files = self.made.iter().map(Made::as_output).collect();
+        self.outcome.files.extend(self.made.iter().map(Made::as_output));
         server.put_outcome(&self.action.digest, &self.outcome).await?;
         match self.manifest {
             Some((key, run)) => Manifest::add(server, &key, run).await,

@@ -43,6 +43,8 @@ pub struct Stats {
     pub rustdoc: Counts,
     /// Runs of test executables.
     pub tests: Counts,
+    /// Files of the target folder of an earlier run that were put back before cargo began.
+    pub snapshot_files: u64,
 }
 
 impl Counters {
@@ -81,7 +83,7 @@ impl Counters {
     pub(crate) fn stats(&self) -> Stats {
         let counts = self.0.lock();
         let of = |tool| counts.get(&tool).cloned().unwrap_or_default();
-        Stats { rustc: of(Tool::Rustc), rustdoc: of(Tool::Rustdoc), tests: of(Tool::Runner) }
+        Stats { rustc: of(Tool::Rustc), rustdoc: of(Tool::Rustdoc), tests: of(Tool::Runner), snapshot_files: 0 }
     }
 }
 
@@ -99,12 +101,18 @@ impl Stats {
         let all = [(&self.rustc, "rustc calls"), (&self.tests, "test runs"), (&self.rustdoc, "documentation tests")];
         let lines: Vec<String> =
             all.iter().filter(|(counts, _)| counts.calls > 0).map(|(counts, what)| counts.line(what)).collect();
+        let first =
+            (self.snapshot_files > 0).then(|| format!("{} files of an earlier run put back", self.snapshot_files));
+        let lines: Vec<String> = first.into_iter().chain(lines).collect();
         if lines.is_empty() { "nothing was compiled or run".to_owned() } else { lines.join("; ") }
     }
 
     /// All that was counted, for people.
     pub fn table(&self) -> String {
         let mut table = String::new();
+        if self.snapshot_files > 0 {
+            table.push_str(&format!("{} files of the target folder of an earlier run put back\n", self.snapshot_files));
+        }
         for (counts, what) in
             [(&self.rustc, "rustc calls"), (&self.tests, "test runs"), (&self.rustdoc, "documentation tests")]
         {

@@ -118,6 +118,11 @@ fn programs(session: &Session, package: &Package, program: &Path, key: &mut KeyH
     Ok(())
 }
 
+/// Whether a variable is part of the key of what may read all variables.
+pub(crate) fn is_keyed(name: &str) -> bool {
+    !UNKEYED.contains(&name) && !UNKEYED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// The action of a run that reads these files in this environment.
 pub(crate) fn spec(
     session: &Session,
@@ -129,9 +134,7 @@ pub(crate) fn spec(
     if arguments.iter().any(|argument| PathMap::is_ambiguous(argument)) {
         return Err(Reason::Text);
     }
-    let keyed =
-        |name: &str| !UNKEYED.contains(&name) && !UNKEYED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    let variables = call.environment.iter().filter(|(name, _)| keyed(name));
+    let variables = call.environment.iter().filter(|(name, _)| is_keyed(name));
     let mut files = BTreeMap::new();
     let mut absent = Vec::new();
     for (path, digest) in inputs {

@@ -40,6 +40,10 @@ pub struct Args {
     #[arg(long, value_name = "WHICH", value_enum, default_value_t = Materialize::Auto)]
     materialize: Materialize,
 
+    /// Compile unit by unit; neither put back nor record the target folder as a whole
+    #[arg(long)]
+    no_snapshots: bool,
+
     /// Run a share of the hits all the same and compare, such as 5%
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_percent)]
     verify: u8,
@@ -73,6 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         idle_exit: args.idle_exit,
         test_cache: !args.no_test_cache,
         materialize_all: args.materialize == Materialize::All,
+        snapshots: !args.no_snapshots,
         verify_percent: args.verify,
     };
     let ended = cargo_cache::run(options).await?;

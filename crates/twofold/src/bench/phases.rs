@@ -45,7 +45,7 @@ impl Plan {
         let wanted = |phase: &Phase| {
             only.is_empty()
                 || only.contains(phase)
-                || needs(*phase, &ALONE[..]) && *phase == Phase::Plain
+                || needs(*phase, ALONE) && *phase == Phase::Plain
                 || needs(*phase, CACHED) && *phase == Phase::Cold
         };
         Self(all.into_iter().filter(wanted).collect())

@@ -25,7 +25,7 @@ pub(super) fn svg(report: &Report) -> String {
     for (name, edit) in &groups {
         // Writing to a string does not fail.
         let _: std::fmt::Result =
-            write!(body, "<text x=\"10\" y=\"{y}\" font-weight=\"bold\">{}</text>\n", escape(name));
+            writeln!(body, "<text x=\"10\" y=\"{y}\" font-weight=\"bold\">{}</text>", escape(name));
         y += ROW * 0.5;
         for phase in phases(*edit) {
             let walls: Vec<f64> = report.samples(*phase, *edit).iter().map(|sample| sample.wall).collect();
