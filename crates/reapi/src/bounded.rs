@@ -5,7 +5,7 @@ use cache_types::{ByteRange, Digest};
 use futures::StreamExt;
 use store::{BlobBody, BlobStore, StoreError};
 
-use crate::MemoryLimits;
+use crate::LiveLimits;
 use crate::budget::{Budget, Share};
 
 /// A transfer of less is not counted.
@@ -23,12 +23,11 @@ pub(crate) struct Bounded {
 }
 
 impl Bounded {
-    pub(crate) fn new(inner: Arc<dyn BlobStore>, limits: &MemoryLimits) -> Self {
-        let budget = |name, bytes| Budget::new(name, bytes, limits.patience);
+    pub(crate) fn new(inner: Arc<dyn BlobStore>, limits: &LiveLimits) -> Self {
         Self {
             inner,
-            reads: budget("the memory for downloads", limits.downloads_bytes),
-            writes: budget("the memory for uploads", limits.uploads_bytes),
+            reads: Budget::memory("the memory for downloads", limits, |limits| limits.memory.downloads_bytes),
+            writes: Budget::memory("the memory for uploads", limits, |limits| limits.memory.uploads_bytes),
         }
     }
 }
@@ -86,16 +85,17 @@ mod tests {
     use store::{MemoryStore, conformance};
 
     use super::*;
+    use crate::{Limits, MemoryLimits};
 
     #[tokio::test]
     async fn it_keeps_the_rules_of_every_store() {
         let memory = Arc::new(MemoryStore::default());
-        conformance::blob_store(&Bounded::new(memory, &MemoryLimits::default()), 1).await;
+        conformance::blob_store(&Bounded::new(memory, &LiveLimits::default()), 1).await;
     }
 
     #[tokio::test]
     async fn a_body_that_has_ended_has_ended_still() {
-        let share = Budget::new("memory", 1024, Duration::ZERO).take(1).await.expect("there is some");
+        let share = Budget::memory("memory", &LiveLimits::default(), |_| 1024).take(1).await.expect("there is some");
         let pieces = futures::stream::iter([Ok(bytes::Bytes::from_static(b"x"))]);
         let mut body = sharing(BlobBody::from_stream(pieces.fuse()), share);
         assert!(body.next().await.is_some());
@@ -106,6 +106,7 @@ mod tests {
     async fn transfers_that_stand_still_keep_others_waiting_and_small_ones_pass() {
         let limits =
             MemoryLimits { uploads_bytes: 4 << 20, patience: Duration::from_secs(1), ..MemoryLimits::default() };
+        let limits = LiveLimits::from(Limits { memory: limits, ..Limits::default() });
         let store = Arc::new(Bounded::new(Arc::new(MemoryStore::default()), &limits));
         let data = vec![1; 3 << 20];
         let large = Digest::of(DigestFunction::Sha256, &data);

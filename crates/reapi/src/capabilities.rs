@@ -52,7 +52,7 @@ fn cache(settings: &crate::Settings, updates: re::ActionCacheUpdateCapabilities)
         symlink_absolute_path_strategy: re::symlink_absolute_path_strategy::Value::Allowed as i32,
         supported_compressors: zstd.clone(),
         supported_batch_update_compressors: zstd,
-        max_cas_blob_size_bytes: i64::try_from(settings.max_blob_size_bytes).unwrap_or(i64::MAX),
+        max_cas_blob_size_bytes: i64::try_from(settings.limits.now().blob_bytes).unwrap_or(i64::MAX),
         split_blob_support: true,
         splice_blob_support: true,
         fast_cdc_2020_params: Some(re::FastCdc2020Params { avg_chunk_size_bytes: AVG_CHUNK_BYTES as u64, seed: 0 }),

@@ -6,8 +6,9 @@ use store::{BlobStore, RecordStore, StoreError};
 use tonic::Status;
 
 use crate::action_cache::KnownResults;
+use crate::budget::Budget;
 use crate::observer::Observer;
-use crate::{Settings, Upstream, status};
+use crate::{Limits, Settings, Upstream, status};
 
 /// What all services share.
 pub(crate) struct Core {
@@ -18,11 +19,30 @@ pub(crate) struct Core {
     /// The far server, which `blobs` has behind it then.
     pub(crate) upstream: Option<Arc<Upstream>>,
     pub(crate) known: KnownResults,
+    /// The memory for messages.
+    pub(crate) messages: Budget,
+    /// The places for uploads.
+    pub(crate) uploads: Budget,
 }
 
 impl Core {
     pub(crate) fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
-        Self { blobs, records, settings, observer: Arc::default(), upstream: None, known: KnownResults::default() }
+        let limits = &settings.limits;
+        Self {
+            messages: Budget::memory("the memory for messages", limits, |limits| limits.memory.messages_bytes),
+            uploads: Budget::uploads(limits),
+            blobs,
+            records,
+            settings,
+            observer: Arc::default(),
+            upstream: None,
+            known: KnownResults::default(),
+        }
+    }
+
+    /// What peers may use now.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.settings.limits.now()
     }
 
     /// The store of this server alone: whether an upload has bytes to bring is not for a far server to say.
@@ -67,8 +87,9 @@ impl Core {
 
     /// Refuses a blob above the limit. Spec: R-071.
     pub(crate) fn check_size(&self, digest: &Digest) -> Result<(), Status> {
-        if self.settings.is_too_large(digest.size_bytes()) {
-            let limit = self.settings.max_blob_size_bytes;
+        let limits = self.limits();
+        if limits.is_too_large(digest.size_bytes()) {
+            let limit = limits.blob_bytes;
             return Err(status::invalid(format!("blob {digest} is over the limit of {limit} bytes")));
         }
         Ok(())

@@ -152,14 +152,15 @@ impl Direct {
         B::Error: Into<tower::BoxError>,
     {
         let (head, mut body) = request.into_parts();
-        let gathered = match receive::message(&mut body).await {
-            Received::Message(whole) => {
+        let gathered = match receive::message(&mut body, &self.core.messages).await {
+            Received::Message(whole, _share) => {
                 if let Some(hot) = Hot::parse(rpc, receive::payload(&whole)) {
                     return Ok(self.run(rpc, hot, &head, whole.len()).await);
                 }
                 whole
             }
             Received::Unusual(gathered) => gathered,
+            Received::Busy(error) => return Ok(status::busy(&error).into_http()),
             Received::Broken(error) => return Ok(Status::from_error(error).into_http()),
         };
         self.rest.call(Request::from_parts(head, Replayed::new(gathered, body))).await

@@ -67,7 +67,7 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(core: Arc<Core>, lookup: Arc<dyn SizeLookup>) -> Self {
-        let room = Arc::new(Room::new(core.settings.max_uploads_bytes));
+        let room = Arc::new(Room::new(core.settings.limits.clone()));
         Self { core, lookup, room, json: ActionJson::default(), sees_other_functions: AtomicBool::new(false) }
     }
 

@@ -15,13 +15,14 @@ use http_body::Frame;
 use parking_lot::Mutex;
 use store::StoreError;
 use tokio::time::Sleep;
+use tonic::Status;
 use tower::{Layer, Service};
 
 use crate::budget::{Budget, Share};
-use crate::limits::MAX_INBOUND_BYTES;
+use crate::limits::{Limits, LiveLimits};
 use crate::status;
 
-/// A message of less is not counted.
+/// A message of less is not counted as long as it comes without a pause.
 const FREE_BYTES: usize = 64 * 1024;
 
 /// The least speed of a message that is counted, in bytes a second.
@@ -34,13 +35,13 @@ const STREAMING: [&str; 3] = ["/Write", "/RegisterChunkMapping", "/ServerReflect
 #[derive(Clone)]
 pub(crate) struct Inbound {
     budget: Budget,
-    no_progress: Duration,
+    limits: LiveLimits,
 }
 
 impl Inbound {
-    /// All messages together take what `budget` has; each has to make progress within `no_progress`.
-    pub(crate) fn new(budget: Budget, no_progress: Duration) -> Self {
-        Self { budget, no_progress }
+    /// All messages together take what `budget` has; each is held to the limits.
+    pub(crate) fn new(budget: Budget, limits: LiveLimits) -> Self {
+        Self { budget, limits }
     }
 }
 
@@ -79,8 +80,7 @@ where
         }
         let is_streaming = STREAMING.iter().any(|method| request.uri().path().ends_with(method));
         let held = Arc::new(Mutex::new(None));
-        let request =
-            request.map(|body| Body::new(Messages::new(body, self.inbound.clone(), held.clone(), is_streaming)));
+        let request = request.map(|body| Body::new(Messages::new(body, &self.inbound, held.clone(), is_streaming)));
         let answer = self.inner.call(request);
         // A call holds its message, decoded, until it is answered.
         answer.inspect(move |_| drop(held)).boxed()
@@ -95,39 +95,59 @@ type Taking = BoxFuture<'static, Result<Share, StoreError>>;
 /// The body of a call, its messages counted.
 struct Messages {
     inner: Body,
-    inbound: Inbound,
+    budget: Budget,
+    limits: Arc<Limits>,
     held: Held,
     is_streaming: bool,
     at: Position,
-    /// Bytes that wait for a share.
+    /// A share that is waited for, and the bytes that are passed on then.
     waiting: Option<(Bytes, Taking)>,
     /// When the peer has been too slow.
     limit: Option<Pin<Box<Sleep>>>,
 }
 
 impl Messages {
-    fn new(inner: Body, inbound: Inbound, held: Held, is_streaming: bool) -> Self {
-        Self { inner, inbound, held, is_streaming, at: Position::default(), waiting: None, limit: None }
+    fn new(inner: Body, inbound: &Inbound, held: Held, is_streaming: bool) -> Self {
+        let (budget, limits) = (inbound.budget.clone(), inbound.limits.now());
+        Self { inner, budget, limits, held, is_streaming, at: Position::default(), waiting: None, limit: None }
     }
 
     /// Takes notice of bytes; what has to be waited for before they are passed on.
-    fn receive(&mut self, data: &[u8]) -> Option<Taking> {
+    ///
+    /// # Errors
+    /// The message is too large.
+    fn receive(&mut self, data: &[u8]) -> Result<Option<Taking>, Status> {
         let before = self.at.messages;
         self.at.advance(data);
         if self.at.messages != before && self.is_streaming {
             self.held.lock().take();
         }
-        let is_counted = self.at.len > FREE_BYTES && self.at.len <= MAX_INBOUND_BYTES;
-        if !is_counted || self.held.lock().is_some() {
-            if !is_counted {
-                self.limit = None;
-            }
-            return None;
+        let len = self.at.len as u64;
+        if len > self.limits.message_bytes {
+            let limit = self.limits.message_bytes;
+            return Err(Status::resource_exhausted(format!("a message of {len} bytes; the limit is {limit}")));
         }
-        let (budget, len) = (self.inbound.budget.clone(), self.at.len as u64);
-        self.limit =
-            Some(Box::pin(tokio::time::sleep(self.inbound.no_progress + Duration::from_secs(len / LEAST_SPEED))));
-        Some(async move { budget.take(len).await }.boxed())
+        if self.at.len <= FREE_BYTES {
+            self.limit = None;
+            return Ok(None);
+        }
+        if self.held.lock().is_some() {
+            return Ok(None);
+        }
+        let patience = self.limits.no_progress + Duration::from_secs(len / LEAST_SPEED);
+        self.limit = Some(Box::pin(tokio::time::sleep(patience)));
+        Ok(Some(self.take()))
+    }
+
+    /// Takes the share of the message that is open.
+    fn take(&self) -> Taking {
+        let (budget, len) = (self.budget.clone(), self.at.len as u64);
+        async move { budget.take(len).await }.boxed()
+    }
+
+    /// Whether a message that is not here whole holds memory that was not counted.
+    fn is_owing(&self) -> bool {
+        self.at.len > 0 && self.held.lock().is_none()
     }
 
     /// Ready when the peer has been silent for too long.
@@ -135,7 +155,7 @@ impl Messages {
         if self.is_streaming && self.at.is_between() {
             return Poll::Pending;
         }
-        let limit = self.limit.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.inbound.no_progress)));
+        let limit = self.limit.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limits.no_progress)));
         limit.as_mut().poll(cx)
     }
 }
@@ -146,34 +166,34 @@ impl HttpBody for Messages {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        if this.waiting.is_none() {
-            let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) else {
-                ready!(this.poll_limit(cx));
-                return Poll::Ready(Some(Err(axum::Error::new(status::no_progress(this.inbound.no_progress)))));
-            };
-            match next {
-                Some(Ok(frame)) if frame.is_data() => {
+        loop {
+            if let Some((data, taking)) = &mut this.waiting {
+                let taken = ready!(taking.as_mut().poll(cx));
+                let data = std::mem::take(data);
+                this.waiting = None;
+                match taken {
+                    Ok(share) => *this.held.lock() = Some(share),
+                    Err(error) => return Poll::Ready(Some(Err(axum::Error::new(status::busy(&error))))),
+                }
+                if !data.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+            }
+            match Pin::new(&mut this.inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
                     let data = frame.into_data().unwrap_or_default();
-                    match this.receive(&data) {
+                    match this.receive(&data).map_err(axum::Error::new)? {
                         None => return Poll::Ready(Some(Ok(Frame::data(data)))),
                         Some(taking) => this.waiting = Some((data, taking)),
                     }
                 }
-                other => return Poll::Ready(other),
+                Poll::Ready(other) => return Poll::Ready(other),
+                Poll::Pending if this.is_owing() => this.waiting = Some((Bytes::new(), this.take())),
+                Poll::Pending => {
+                    ready!(this.poll_limit(cx));
+                    return Poll::Ready(Some(Err(axum::Error::new(status::no_progress(this.limits.no_progress)))));
+                }
             }
-        }
-        let Some((data, taking)) = &mut this.waiting else {
-            return Poll::Ready(None);
-        };
-        let taken = ready!(taking.as_mut().poll(cx));
-        let data = std::mem::take(data);
-        this.waiting = None;
-        match taken {
-            Ok(share) => {
-                *this.held.lock() = Some(share);
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
-            Err(error) => Poll::Ready(Some(Err(axum::Error::new(status::busy(&error))))),
         }
     }
 
@@ -263,6 +283,39 @@ mod tests {
         }
     }
 
+    /// A mebibyte of memory for messages, and what takes of it.
+    fn inbound() -> (Inbound, Budget) {
+        let limits = LiveLimits::default();
+        let budget = Budget::memory("memory", &limits, |_| 1 << 20);
+        (Inbound::new(budget.clone(), limits), budget)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_message_is_counted_when_it_does_not_come_whole() {
+        let (inbound, budget) = inbound();
+        let small = message(50_000);
+        let (body, held) = messages(&inbound, vec![small[..100].to_vec()], false);
+        let mut body = body.into_data_stream();
+        assert_eq!(body.next().await.expect("a piece").expect("bytes").len(), 100);
+        assert!(held.lock().is_none());
+        assert!(futures::poll!(body.next()).is_pending());
+        assert!(held.lock().is_some());
+        assert!(budget.take(1 << 20).await.is_err());
+        drop((body, held));
+        assert!(budget.take(1 << 20).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_over_the_limit_is_refused_by_its_length() {
+        let (inbound, _) = inbound();
+        inbound.limits.replace(Limits { message_bytes: 1000, ..Limits::default() });
+        for (len, fits) in [(1000, true), (1001, false)] {
+            let (body, _held) = messages(&inbound, vec![message(len)[..10].to_vec()], false);
+            let first = body.into_data_stream().next().await.expect("a piece");
+            assert_eq!(first.is_ok(), fits, "{len}");
+        }
+    }
+
     fn body(pieces: Vec<Vec<u8>>) -> Body {
         let pieces = stream::iter(pieces.into_iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece))));
         Body::from_stream(pieces.chain(stream::pending()))
@@ -270,13 +323,12 @@ mod tests {
 
     fn messages(inbound: &Inbound, pieces: Vec<Vec<u8>>, is_streaming: bool) -> (Body, Held) {
         let held = Held::default();
-        (Body::new(Messages::new(body(pieces), inbound.clone(), held.clone(), is_streaming)), held)
+        (Body::new(Messages::new(body(pieces), inbound, held.clone(), is_streaming)), held)
     }
 
     #[tokio::test(start_paused = true)]
     async fn large_messages_wait_for_memory_and_small_ones_do_not() {
-        let budget = Budget::new("memory", 1 << 20, Duration::from_secs(10));
-        let inbound = Inbound::new(budget.clone(), Duration::from_secs(60));
+        let (inbound, budget) = inbound();
         let large = message(1 << 20);
         let (first, held) = messages(&inbound, vec![large[..100].to_vec(), large[100..].to_vec()], false);
         let mut first = first.into_data_stream();
@@ -296,8 +348,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_gives_back_what_each_message_took() {
-        let budget = Budget::new("memory", 1 << 20, Duration::from_secs(10));
-        let inbound = Inbound::new(budget, Duration::from_secs(60));
+        let (inbound, _) = inbound();
         let large = message(1 << 20);
         let pieces = (0..3).flat_map(|_| [large[..100].to_vec(), large[100..].to_vec()]).collect();
         let (stream, held) = messages(&inbound, pieces, true);
@@ -314,7 +365,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_stands_still_is_given_up() {
-        let inbound = Inbound::new(Budget::new("memory", 1 << 20, Duration::from_secs(10)), Duration::from_secs(60));
+        let (inbound, _) = inbound();
         let large = message(1 << 20);
         for pieces in [vec![], vec![large[..3].to_vec()], vec![large[..500_000].to_vec()]] {
             let count = pieces.len();

@@ -37,7 +37,8 @@ mod writer;
 pub mod zstd_stream;
 
 pub use direct::Direct;
+pub use limits::{Limits, LiveLimits, MemoryLimits, ZstdLimits};
 pub use origin::Origin;
 pub use service::{Others, Service};
-pub use settings::{CommittedSize, InstanceRule, MemoryLimits, Settings};
+pub use settings::{CommittedSize, InstanceRule, Settings};
 pub use upstream::{Upstream, UpstreamSettings, UpstreamStats, UpstreamWrite};

@@ -15,7 +15,6 @@ use tracing::Span;
 use crate::access::Gate;
 use crate::action_cache::ActionCache;
 use crate::bounded::Bounded;
-use crate::budget::Budget;
 use crate::bytestream::ByteStream;
 use crate::capabilities::Capabilities;
 use crate::cas::Cas;
@@ -24,7 +23,6 @@ use crate::direct::Direct;
 use crate::health::Health;
 use crate::http::{Http, refuse};
 use crate::inbound::Inbound;
-use crate::limits::MAX_INBOUND_BYTES;
 use crate::observer::{Observer, Observing};
 use crate::oversize;
 use crate::proto;
@@ -45,7 +43,6 @@ pub struct Service {
     pages: axum::Router,
     spans: RequestSpans,
     others: Vec<Others>,
-    inbound: Inbound,
     health: Arc<watch::Sender<ServingStatus>>,
 }
 
@@ -61,17 +58,18 @@ pub struct Others {
 impl Service {
     /// The services over a store.
     pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
-        let memory = &settings.memory;
-        let blobs = Arc::new(Bounded::new(blobs, memory));
-        let messages = Budget::new("the memory for messages", memory.messages_bytes, memory.patience);
-        let inbound = Inbound::new(messages, settings.no_progress);
-        Self::over(Core::new(blobs, records, settings), inbound)
+        Self::over(blobs, None, records, settings)
     }
 
-    fn over(core: Core, inbound: Inbound) -> Self {
+    fn over(
+        blobs: Arc<dyn BlobStore>,
+        upstream: Option<Arc<Upstream>>,
+        records: Arc<dyn RecordStore>,
+        settings: Settings,
+    ) -> Self {
+        let blobs = Arc::new(Bounded::new(blobs, &settings.limits));
         Self {
-            inbound,
-            core: Arc::new(core),
+            core: Arc::new(Core { upstream, ..Core::new(blobs, records, settings) }),
             http: None,
             pages: axum::Router::new(),
             spans: RequestSpans::default(),
@@ -82,11 +80,7 @@ impl Service {
 
     /// The services over a store and the far server behind it.
     pub fn with_upstream(upstream: Arc<Upstream>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
-        let memory = &settings.memory;
-        let blobs = Arc::new(Bounded::new(upstream.blobs(), memory));
-        let messages = Budget::new("the memory for messages", memory.messages_bytes, memory.patience);
-        let inbound = Inbound::new(messages, settings.no_progress);
-        Self::over(Core { upstream: Some(upstream), ..Core::new(blobs, records, settings) }, inbound)
+        Self::over(upstream.blobs(), Some(upstream), records, settings)
     }
 
     /// Offers the HTTP caches too, on the same listeners, which have to accept HTTP/1.1 then.
@@ -128,13 +122,14 @@ impl Service {
     /// its extensions.
     pub fn routes(&self) -> Direct {
         let core = &self.core;
+        // `Inbound` refuses what is too large.
         let cas = ContentAddressableStorageServer::new(Cas(core.clone()));
         let bytestream = ByteStreamServer::new(ByteStream(core.clone()));
         let action_cache = ActionCacheServer::new(ActionCache(core.clone()));
         let routes = Routes::new(CapabilitiesServer::new(Capabilities(core.clone())))
-            .add_service(cas.max_decoding_message_size(MAX_INBOUND_BYTES))
-            .add_service(bytestream.max_decoding_message_size(MAX_INBOUND_BYTES))
-            .add_service(action_cache.max_decoding_message_size(MAX_INBOUND_BYTES))
+            .add_service(cas.max_decoding_message_size(usize::MAX))
+            .add_service(bytestream.max_decoding_message_size(usize::MAX))
+            .add_service(action_cache.max_decoding_message_size(usize::MAX))
             .add_service(HealthServer::new(Health::new(self.health.subscribe())));
         let mut router = self.with_reflection(routes).into_axum_router().merge(self.pages.clone());
         for others in &self.others {
@@ -146,7 +141,7 @@ impl Service {
         }
         let router = router
             .layer(MapResponseLayer::new(oversize::as_resource_exhausted))
-            .layer(self.inbound.clone())
+            .layer(Inbound::new(core.messages.clone(), core.settings.limits.clone()))
             .layer(self.spans.clone());
         let router = router.layer(Gate(refuse::<Body>)).layer(Observing(core.observer.clone()));
         Direct::new(core.clone(), Routes::from(router).prepare())

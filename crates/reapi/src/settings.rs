@@ -1,10 +1,9 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use cache_types::{DigestFunction, InstanceName};
 
-use crate::convert;
+use crate::{LiveLimits, convert};
 
 /// What a compressed upload that was read to its end is told in `committed_size`. Clients disagree. Spec: R-072.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -16,30 +15,6 @@ pub enum CommittedSize {
     Uncompressed,
     /// -1, which stands for "no matter": Bazel and Buck2 again.
     MinusOne,
-}
-
-/// The memory that transfers and messages of all peers share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemoryLimits {
-    /// For gRPC messages that are not here whole or not answered yet, in bytes.
-    pub messages_bytes: u64,
-    /// For blobs on their way out.
-    pub downloads_bytes: u64,
-    /// For blobs on their way in.
-    pub uploads_bytes: u64,
-    /// How long one who finds no memory waits before being told to ask again.
-    pub patience: Duration,
-}
-
-impl Default for MemoryLimits {
-    fn default() -> Self {
-        Self {
-            messages_bytes: 256 << 20,
-            downloads_bytes: 512 << 20,
-            uploads_bytes: 512 << 20,
-            patience: Duration::from_secs(10),
-        }
-    }
 }
 
 /// What holds over HTTP for the instances below a prefix, where requests cannot say it themselves.
@@ -61,28 +36,22 @@ impl InstanceRule {
 }
 
 /// What the services can be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The answer to a compressed upload.
     pub committed_size: CommittedSize,
     /// What a hash of 64 digits stands for when a request names no function; `None` is SHA-256. Spec: Q-21.
     pub default_digest_function: Option<DigestFunction>,
-    /// The largest blob that is taken, in bytes; 0 is no limit. Spec: R-022, field 8.
-    pub max_blob_size_bytes: u64,
     /// Refuse an action result whose action or command is not in the CAS. Spec: R-131.
     pub require_action_in_cas: bool,
-    /// How long a stream of a client may stand still. Spec: R-077.
-    pub no_progress: Duration,
     /// The priorities an action result may be given. Spec: R-022, field 3; R-136.
     pub priorities: RangeInclusive<i32>,
     /// The folder for what is uploaded over HTTP and of unknown size or hash, in files without names.
     pub uploads: PathBuf,
-    /// The most bytes in such files at any time; what finds no room is refused.
-    pub max_uploads_bytes: u64,
     /// Rules for instances; of those that hold for one, the longest prefix counts.
     pub instances: Vec<InstanceRule>,
-    /// What all peers share.
-    pub memory: MemoryLimits,
+    /// What peers may use.
+    pub limits: LiveLimits,
 }
 
 impl Default for Settings {
@@ -90,14 +59,11 @@ impl Default for Settings {
         Self {
             committed_size: CommittedSize::default(),
             default_digest_function: None,
-            max_blob_size_bytes: 0,
             require_action_in_cas: false,
-            no_progress: Duration::from_secs(60),
             priorities: 0..=0,
             uploads: std::env::temp_dir(),
-            max_uploads_bytes: 4 << 30,
             instances: Vec::new(),
-            memory: MemoryLimits::default(),
+            limits: LiveLimits::default(),
         }
     }
 }
@@ -123,11 +89,6 @@ impl Settings {
     /// Whether `/ac/` of this instance takes action results alone. Spec: H-27.
     pub(crate) fn is_strict(&self, instance: &InstanceName) -> bool {
         self.rule(instance).is_some_and(|rule| rule.strict_ac)
-    }
-
-    /// Whether a blob of this size is above the limit.
-    pub(crate) fn is_too_large(&self, size_bytes: u64) -> bool {
-        self.max_blob_size_bytes != 0 && size_bytes > self.max_blob_size_bytes
     }
 }
 

@@ -68,6 +68,7 @@ pub(crate) fn busy(error: &StoreError) -> Status {
 pub(crate) fn broken_stream(status: &Status) -> Status {
     match status.code() {
         Code::OutOfRange => Status::resource_exhausted(status.message()),
+        Code::ResourceExhausted => status.clone(),
         Code::Internal | Code::InvalidArgument => Status::invalid_argument(status.message()),
         _ => retriable(Code::Unavailable, "the client's stream was interrupted"),
     }

@@ -5,12 +5,13 @@ use std::io;
 use bytes::Bytes;
 use zstd::stream::raw::{DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
 
+use crate::ZstdLimits;
+
 /// The largest piece that one step of a decoder gives, in bytes.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// The largest window a stream may ask for: 8 MiB, what level 19 uses. It bounds the memory of one upload; levels above
-/// it and `--long` are refused. Spec: R-076.
-const WINDOW_LOG_MAX: u32 = 23;
+/// What may come out whatever went in: a blob of zeros is a blob too.
+const FREE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The level of what this server compresses: the fastest that is worth its time on a local network.
 const LEVEL: i32 = 1;
@@ -18,9 +19,20 @@ const LEVEL: i32 = 1;
 /// Why a compressed stream was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ZstdError {
-    /// Not zstd, damaged, a window over 8 MiB, or other bytes after the last frame.
-    #[error("the zstd stream cannot be decoded")]
-    Malformed(#[source] io::Error),
+    /// Not zstd, damaged, a window over the limit, or other bytes after the last frame.
+    #[error("the zstd stream cannot be decoded: it is damaged, or its window is over {window_bytes} bytes")]
+    Malformed {
+        /// The largest window.
+        window_bytes: u64,
+        /// What the library says.
+        source: io::Error,
+    },
+    /// More output for its input than allowed.
+    #[error("the zstd stream holds more than {ratio} bytes for each that it has (limits.zstd_ratio)")]
+    TooDense {
+        /// What was allowed.
+        ratio: u64,
+    },
     /// More output than allowed.
     #[error("the zstd stream holds more than {limit_bytes} bytes")]
     TooLong {
@@ -39,7 +51,9 @@ pub enum ZstdError {
 pub struct Decompressor {
     decoder: Decoder<'static>,
     input: Bytes,
+    limits: ZstdLimits,
     limit_bytes: u64,
+    consumed: u64,
     produced: u64,
     /// Whether the bytes so far end with a frame, or there were none.
     at_frame_end: bool,
@@ -52,10 +66,19 @@ impl Decompressor {
     ///
     /// # Errors
     /// [`ZstdError::Context`] when the library refuses.
-    pub fn new(limit_bytes: u64) -> Result<Self, ZstdError> {
+    pub fn new(limit_bytes: u64, limits: ZstdLimits) -> Result<Self, ZstdError> {
         let mut decoder = Decoder::new().map_err(ZstdError::Context)?;
-        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(ZstdError::Context)?;
-        Ok(Self { decoder, input: Bytes::new(), limit_bytes, produced: 0, at_frame_end: true, holds_output: false })
+        decoder.set_parameter(DParameter::WindowLogMax(limits.window_log)).map_err(ZstdError::Context)?;
+        Ok(Self {
+            decoder,
+            input: Bytes::new(),
+            limits,
+            limit_bytes,
+            consumed: 0,
+            produced: 0,
+            at_frame_end: true,
+            holds_output: false,
+        })
     }
 
     /// Takes the next bytes of the stream; the last ones must have been used up by [`Self::next_piece`].
@@ -66,12 +89,16 @@ impl Decompressor {
     /// The next decoded bytes, never empty; `None` when the input is used up.
     ///
     /// # Errors
-    /// [`ZstdError::Malformed`] or [`ZstdError::TooLong`].
+    /// [`ZstdError::Malformed`], [`ZstdError::TooLong`] or [`ZstdError::TooDense`].
     pub fn next_piece(&mut self) -> Result<Option<Bytes>, ZstdError> {
         while !self.input.is_empty() || self.holds_output {
             let piece = self.step()?;
             if self.produced > self.limit_bytes {
                 return Err(ZstdError::TooLong { limit_bytes: self.limit_bytes });
+            }
+            let ratio = self.limits.ratio;
+            if ratio != 0 && self.produced > FREE_BYTES && self.produced / ratio > self.consumed {
+                return Err(ZstdError::TooDense { ratio });
             }
             if !piece.is_empty() {
                 return Ok(Some(piece.into()));
@@ -86,10 +113,13 @@ impl Decompressor {
         let mut piece = vec![0; room];
         let mut input = InBuffer::around(&self.input);
         let mut output = OutBuffer::around(piece.as_mut_slice());
-        let hint = self.decoder.run(&mut input, &mut output).map_err(ZstdError::Malformed)?;
+        let window_bytes = 1 << self.limits.window_log;
+        let malformed = |source| ZstdError::Malformed { window_bytes, source };
+        let hint = self.decoder.run(&mut input, &mut output).map_err(malformed)?;
         let (used, filled) = (input.pos(), output.pos());
         piece.truncate(filled);
         self.input = self.input.slice(used..);
+        self.consumed += used as u64;
         self.produced += filled as u64;
         self.at_frame_end = hint == 0;
         self.holds_output = filled == room && !self.at_frame_end;
@@ -114,8 +144,8 @@ impl Decompressor {
 ///
 /// # Errors
 /// Any [`ZstdError`].
-pub fn decode_all(stream: Bytes, limit_bytes: u64) -> Result<Bytes, ZstdError> {
-    let mut decompressor = Decompressor::new(limit_bytes)?;
+pub fn decode_all(stream: Bytes, limit_bytes: u64, limits: ZstdLimits) -> Result<Bytes, ZstdError> {
+    let mut decompressor = Decompressor::new(limit_bytes, limits)?;
     decompressor.push(stream);
     let Some(first) = decompressor.next_piece()? else {
         decompressor.finish()?;
@@ -202,7 +232,7 @@ mod tests {
 
     /// Decodes in pieces of `piece_len`, as messages bring them.
     fn decode(stream: &[u8], piece_len: usize, limit: u64) -> Result<Vec<u8>, ZstdError> {
-        let mut decompressor = Decompressor::new(limit)?;
+        let mut decompressor = Decompressor::new(limit, ZstdLimits::default())?;
         let mut all = Vec::new();
         for piece in stream.chunks(piece_len) {
             decompressor.push(Bytes::copy_from_slice(piece));
@@ -218,10 +248,30 @@ mod tests {
     #[test]
     fn a_bomb_gives_one_byte_more_than_declared_and_no_more() {
         let bomb = streamed(&vec![0; 64 << 20], 1 << 20);
-        let mut decompressor = Decompressor::new(10).expect("context");
+        let mut decompressor = Decompressor::new(10, ZstdLimits::default()).expect("context");
         decompressor.push(bomb.into());
         assert!(matches!(decompressor.next_piece(), Err(ZstdError::TooLong { limit_bytes: 10 })));
         assert_eq!(decompressor.produced(), 11);
+    }
+
+    #[test]
+    fn zeros_are_taken_up_to_the_ratio() {
+        let mut compressor = Compressor::new().expect("context");
+        let zeros = vec![0; 1 << 20];
+        let mut stream = Vec::new();
+        (0..300).for_each(|_| stream.extend_from_slice(&compressor.push(&zeros).expect("compresses")));
+        stream.extend_from_slice(&compressor.finish().expect("ends"));
+        let stream = Bytes::from(stream);
+        let with = |ratio| {
+            let mut decompressor = Decompressor::new(300 << 20, ZstdLimits { ratio, ..ZstdLimits::default() })?;
+            decompressor.push(stream.clone());
+            while decompressor.next_piece()?.is_some() {}
+            decompressor.finish().map(|()| decompressor.produced())
+        };
+        assert!(matches!(with(1000), Err(ZstdError::TooDense { ratio: 1000 })));
+        for ratio in [0, 1_000_000] {
+            assert_eq!(with(ratio).expect("decodes"), 300 << 20);
+        }
     }
 
     #[test]
@@ -231,7 +281,9 @@ mod tests {
         encoder.include_contentsize(false).expect("settable");
         std::io::Write::write_all(&mut encoder, &vec![7; 1000]).expect("memory");
         let stream = encoder.finish().expect("memory");
-        assert!(matches!(decode(&stream, 100, 1000), Err(ZstdError::Malformed(_))));
+        assert!(matches!(decode(&stream, 100, 1000), Err(ZstdError::Malformed { .. })));
+        let wider = ZstdLimits { window_log: 24, ..ZstdLimits::default() };
+        assert_eq!(decode_all(stream.into(), 1000, wider).expect("decodes").len(), 1000);
     }
 
     #[test]
@@ -252,7 +304,7 @@ mod tests {
             let data = seed.repeat(repeats);
             let stream = streamed(&data, into);
             prop_assert_eq!(decode(&stream, out_of, data.len() as u64).expect("decodes"), &data[..]);
-            let whole = decode_all(stream.clone().into(), data.len() as u64).expect("decodes");
+            let whole = decode_all(stream.clone().into(), data.len() as u64, ZstdLimits::default()).expect("decodes");
             prop_assert_eq!(&whole[..], &data[..]);
             if !data.is_empty() {
                 let short = decode(&stream, out_of, data.len() as u64 - 1);
@@ -297,7 +349,7 @@ mod tests {
                 prop_assert!(data.len() <= 10_000);
             }
             let framed = [&[0x28, 0xb5, 0x2f, 0xfd], &bytes[..]].concat();
-            if let Ok(data) = decode_all(framed.into(), 10_000) {
+            if let Ok(data) = decode_all(framed.into(), 10_000, ZstdLimits::default()) {
                 prop_assert!(data.len() <= 10_000);
             }
         }

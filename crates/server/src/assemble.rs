@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use backends::Embedded;
 use nix_cache::NixCaches;
-use reapi::{Upstream, UpstreamSettings};
+use reapi::{LiveLimits, Upstream, UpstreamSettings};
 use store::{Metered, StoreMeters};
 
 use crate::config::PromptSettings;
@@ -23,6 +23,8 @@ pub(crate) struct Assembly {
     pub(crate) prompts: prompt_cache::PromptCache,
     pub(crate) nix: NixCaches,
     pub(crate) upstream: Option<Arc<Upstream>>,
+    /// What peers may use, to be replaced.
+    pub(crate) limits: LiveLimits,
 }
 
 /// Opens the store and puts the services over it. The only place that picks backends. Runs under a tokio runtime.
@@ -44,14 +46,12 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     let store =
         Embedded::open(settings).with_context(|| format!("cannot open the store in {}", config.data.display()))?;
     let store = Arc::new(store);
+    let limits = LiveLimits::from(config.limits.clone());
     let settings = reapi::Settings {
         uploads: config.data.clone(),
-        max_uploads_bytes: config.max_uploads_bytes,
-        max_blob_size_bytes: config.max_blob_bytes,
-        no_progress: config.transport.no_progress,
+        limits: limits.clone(),
         default_digest_function: config.default_digest_function,
         instances: config.instances.clone(),
-        memory: config.memory.clone(),
         ..reapi::Settings::default()
     };
     let meters = Arc::new(StoreMeters::default());
@@ -76,7 +76,7 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     service.observer().ask_whether_evicted(move |key| engine.was_evicted(key));
     let nix = nix_caches(config, &metered)?;
     let service = service.with_pages(nix.router());
-    Ok(Assembly { store, service, meters, prompts, nix, upstream })
+    Ok(Assembly { store, service, meters, prompts, nix, upstream, limits })
 }
 
 fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result<NixCaches> {
@@ -84,7 +84,7 @@ fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result
     let settings = nix_cache::Settings {
         caches: caches.collect::<Result<_, _>>()?,
         uploads: config.data.clone(),
-        max_uploads_bytes: config.max_uploads_bytes,
+        max_uploads_bytes: config.limits.unknown_uploads_bytes,
         no_progress: config.transport.no_progress,
         touch_every: touch_every(config.lease),
     };

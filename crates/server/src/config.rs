@@ -3,6 +3,7 @@
 mod auth;
 mod fault;
 mod instances;
+mod limits;
 mod prompt;
 mod raw;
 mod show;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use cache_types::DigestFunction;
-use reapi::{InstanceRule, MemoryLimits};
+use reapi::{InstanceRule, Limits};
 
 pub use self::fault::{ConfigError, Fault};
 pub(crate) use self::prompt::PromptSettings;
@@ -27,9 +28,6 @@ pub const DEFAULT_LOG: &str = "info";
 
 /// How long a stream of a client may stand still when nothing is said. Spec: R-077.
 const DEFAULT_NO_PROGRESS: Duration = Duration::from_secs(60);
-
-/// Uploads over HTTP whose digest is not known yet may take this share of the size of the store beside it.
-const UPLOADS_SHARE: u64 = 8;
 
 /// The share of the file system that holds the data folder which the store may fill when no size is given.
 pub const DEFAULT_DISK_SHARE: f64 = 0.2;
@@ -83,12 +81,8 @@ pub struct Config {
     pub log: String,
     /// What the transport lets its peers use.
     pub transport: TransportLimits,
-    /// The largest blob in bytes; 0 is no limit.
-    pub max_blob_bytes: u64,
-    /// The most bytes of uploads of unknown hash.
-    pub max_uploads_bytes: u64,
-    /// What all peers share.
-    pub memory: MemoryLimits,
+    /// What the services let them use.
+    pub limits: Limits,
     /// The function of hashes of 64 digits that no request names one for; SHA-256 where none is given.
     pub default_digest_function: Option<DigestFunction>,
     /// Rules for instances.
@@ -135,7 +129,7 @@ impl Config {
         let default_digest_function =
             instances::function("default_digest_function", raw.default_digest_function.as_deref(), &mut faults);
         let prompt = prompt::check(raw.prompt, &mut faults);
-        let memory = check_memory(&raw.limits, &mut faults);
+        let limits = limits::check(&raw.limits, &transport, max_size_bytes.unwrap_or(0), &mut faults);
         match (data, max_size_bytes, faults.is_empty()) {
             (Some(data), Some(max_size_bytes), true) => Ok(Self {
                 listen,
@@ -151,9 +145,7 @@ impl Config {
                 nix_cache_texts: raw.nix_caches,
                 log,
                 transport,
-                max_blob_bytes: raw.limits.blob.map_or(0, |size| size.as_u64()),
-                max_uploads_bytes: raw.limits.uploads.map_or(max_size_bytes / UPLOADS_SHARE, |size| size.as_u64()),
-                memory,
+                limits,
                 default_digest_function,
                 instances,
                 tls,
@@ -182,25 +174,6 @@ impl Config {
         }
         if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
     }
-}
-
-/// The memory that all peers share; each part holds at least one message, or one piece of a large blob.
-fn check_memory(raw: &RawLimits, faults: &mut Vec<Fault>) -> MemoryLimits {
-    const LEAST: u64 = 32 * 1024 * 1024;
-    let mut limits = MemoryLimits::default();
-    let parts = [
-        ("limits.message_memory", raw.message_memory, &mut limits.messages_bytes),
-        ("limits.download_memory", raw.download_memory, &mut limits.downloads_bytes),
-        ("limits.upload_memory", raw.upload_memory, &mut limits.uploads_bytes),
-    ];
-    for (key, given, limit) in parts {
-        match given.map(|size| size.as_u64()) {
-            Some(size) if size < LEAST => faults.push(Fault::new(key, format!("give at least {}", ByteSize(LEAST)))),
-            Some(size) => *limit = size,
-            None => {}
-        }
-    }
-    limits
 }
 
 fn check_listen(raw: &[String], faults: &mut Vec<Fault>) -> Vec<Endpoint> {

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use reapi::LiveLimits;
 use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -29,6 +30,7 @@ pub(crate) struct Reloader {
     pub(crate) identify: Identify,
     pub(crate) tls: Option<Tls>,
     pub(crate) transport: Arc<Transport>,
+    pub(crate) limits: LiveLimits,
 }
 
 impl Reloader {
@@ -101,6 +103,7 @@ impl Reloader {
         }
         self.identify.replace(identity);
         self.transport.set_limits(config.transport.clone());
+        self.limits.replace(config.limits.clone());
         Ok(())
     }
 
@@ -116,9 +119,6 @@ impl Reloader {
             ("nix_caches", old.nix_cache_texts != new.nix_cache_texts),
             ("tls", old.tls.is_some() != new.tls.is_some()),
             ("limits.connections", old.transport.max_connections != new.transport.max_connections),
-            ("limits.blob", old.max_blob_bytes != new.max_blob_bytes),
-            ("limits.uploads", old.max_uploads_bytes != new.max_uploads_bytes),
-            ("limits of memory", old.memory != new.memory),
             ("instances", old.instances != new.instances),
             ("default_digest_function", old.default_digest_function != new.default_digest_function),
         ];

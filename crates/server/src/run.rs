@@ -29,7 +29,7 @@ use crate::{Config, Endpoint};
 pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     config.check_files()?;
     let opened = config.clone();
-    let Assembly { store, service, meters, prompts, nix, upstream } =
+    let Assembly { store, service, meters, prompts, nix, upstream, limits } =
         tokio::task::spawn_blocking(move || assemble(&opened)).await??;
     let bound = config.listen.iter().map(Bound::bind).collect::<anyhow::Result<Vec<Bound>>>()?;
     // Before anyone is told that this server listens: from then on it may be told to end.
@@ -51,6 +51,7 @@ pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
         identify: identify.clone(),
         tls,
         transport: transport.clone(),
+        limits,
     };
     let reloading = tokio::spawn(reloader.run(hangup));
     let (drain, draining) = Drain::new();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use server::{Config, ConfigError, RawAuth, RawConfig, RawTls, Reload, SpanExport};
+use server::{Config, ConfigError, RawAuth, RawConfig, RawLimits, RawTls, Reload, SpanExport};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +46,7 @@ pub struct Args {
     lease: Option<Duration>,
 
     /// How long what was written stays, even if nobody asked for it since; at most the lease. Writes that find no other
-    /// room are refused, unless the file system is full [default: 5m, or a sixteenth of the lease where that is less]
+    /// room are refused [default: 5m, or a sixteenth of the lease where that is less]
     #[arg(long, value_name = "TIME", env = "TWOFOLD_EVICT_FLOOR", value_parser = humantime::parse_duration)]
     evict_floor: Option<Duration>,
 
@@ -69,6 +69,11 @@ pub struct Args {
 
     #[command(flatten)]
     upstream: upstream::Args,
+
+    /// A limit on what clients may use, as in the section `limits` of the file: no_progress=30s, blob=2GiB,
+    /// concurrent_uploads=100 and others (see `twofold config show`); may be given again
+    #[arg(long, value_name = "KEY=VALUE", env = "TWOFOLD_LIMIT", value_delimiter = ',')]
+    limit: Vec<String>,
 
     /// What to log on standard error: a level, or one for each part, such as info,reapi=debug [default: info]
     #[arg(long, value_name = "FILTER", env = "TWOFOLD_LOG")]
@@ -134,12 +139,12 @@ impl Args {
     /// The settings: those of the file, and the flags and variables over them.
     pub fn settings(&self) -> Result<Config, ConfigError> {
         let file = self.config.as_deref().map(RawConfig::read).transpose()?;
-        Config::check(self.raw().over(file.unwrap_or_default()))
+        Config::check(self.raw()?.over(file.unwrap_or_default()))
     }
 
-    fn raw(&self) -> RawConfig {
+    fn raw(&self) -> Result<RawConfig, ConfigError> {
         let access = self.access.clone();
-        RawConfig {
+        Ok(RawConfig {
             listen: self.listen.clone(),
             allow_anonymous: access.allow_anonymous.then_some(true),
             data: self.data.clone(),
@@ -155,6 +160,7 @@ impl Args {
             nix_caches: self.nix_cache.clone(),
             upstream: self.upstream.clone().into_raw(),
             log: self.log.clone(),
+            limits: RawLimits::parse(&self.limit)?,
             tls: RawTls { cert: access.tls_cert, key: access.tls_key, client_ca: access.tls_client_ca },
             auth: RawAuth {
                 anonymous_roles: access.anonymous_role,
@@ -163,7 +169,7 @@ impl Args {
                 ..RawAuth::default()
             },
             ..RawConfig::default()
-        }
+        })
     }
 }
 

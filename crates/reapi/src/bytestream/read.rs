@@ -134,7 +134,11 @@ mod tests {
             assert_eq!(ask(&core, plain.clone(), offset, size * 2).await.as_ref(), Ok(&expected));
             let compressed = ask(&core, zstd.clone(), offset, 0).await.expect("readable");
             assert!(!compressed.is_empty());
-            assert_eq!(zstd_stream::decode_all(compressed.into(), data.len() as u64).expect("zstd"), expected);
+            assert_eq!(
+                zstd_stream::decode_all(compressed.into(), data.len() as u64, crate::ZstdLimits::default())
+                    .expect("zstd"),
+                expected
+            );
         }
         assert_eq!(ask(&core, plain.clone(), 5, 3).await, Ok(data[5..8].to_vec()));
         for name in [&plain, &zstd] {
@@ -156,7 +160,10 @@ mod tests {
             assert_eq!(ask(&core, format!("blobs/{empty}"), 0, 0).await, Ok(Vec::new()));
             let frame = ask(&core, format!("compressed-blobs/zstd/{empty}"), 0, 0).await.expect("readable");
             assert_eq!(frame.get(..4), Some([0x28, 0xb5, 0x2f, 0xfd].as_slice()));
-            assert_eq!(zstd_stream::decode_all(frame.into(), 0).expect("zstd"), Bytes::new());
+            assert_eq!(
+                zstd_stream::decode_all(frame.into(), 0, crate::ZstdLimits::default()).expect("zstd"),
+                Bytes::new()
+            );
         }
     }
 }

@@ -10,8 +10,8 @@ use store::{BlobBody, BlobStore, BodyError, StoreError};
 use tonic::{Code, Status};
 
 use crate::proto::bytestream::WriteRequest;
-use crate::status;
 use crate::zstd_stream::Decompressor;
+use crate::{ZstdLimits, status};
 
 /// How many bytes come in before it is asked again whether another upload has finished first. Spec: R-073.
 const CHECK_EVERY_BYTES: u64 = 8 * 1024 * 1024;
@@ -103,11 +103,12 @@ impl Upload {
         (first, messages): (WriteRequest, Messages),
         digest: Digest,
         compressor: Compressor,
+        zstd: ZstdLimits,
     ) -> Result<Self, Status> {
         let decompressor = match compressor {
             Compressor::Identity => None,
             Compressor::Zstd => {
-                let decompressor = Decompressor::new(digest.size_bytes());
+                let decompressor = Decompressor::new(digest.size_bytes(), zstd);
                 Some(Box::new(decompressor.map_err(|error| status::bad_zstd(&error))?))
             }
         };

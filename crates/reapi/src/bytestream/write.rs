@@ -19,7 +19,7 @@ pub(super) async fn write(
     stream: BoxStream<'static, Result<WriteRequest, Status>>,
 ) -> Result<i64, Status> {
     caller.check_anywhere(Role::CasWrite).map_err(status::denied)?;
-    let mut messages = Messages::new(stream, core.settings.no_progress);
+    let mut messages = Messages::new(stream, core.limits().no_progress);
     let first = messages.next().await?.ok_or_else(|| status::invalid("the stream has no message"))?;
     let resource = resource::write(&core.settings, &first.resource_name)?;
     caller.check(Role::CasWrite, &resource.blob.instance).map_err(status::denied)?;
@@ -34,7 +34,13 @@ pub(super) async fn write(
         drain(first, messages, &digest).await;
         return Ok(early(&resource));
     }
-    let upload = Upload::new(core.near().clone(), (first, messages), digest, resource.blob.compressor)?;
+    // What came whole waits for nobody.
+    let _place = match at_once {
+        true => None,
+        false => Some(core.uploads.take(1).await.map_err(|error| status::busy(&error))?),
+    };
+    let (blobs, compressor) = (core.near().clone(), resource.blob.compressor);
+    let upload = Upload::new(blobs, (first, messages), digest, compressor, core.limits().zstd)?;
     let outcome = upload.outcome();
     match store(core, digest, upload).await {
         Ok(()) if outcome.is_complete() => Ok(committed(core.settings.committed_size, &resource, &outcome)),

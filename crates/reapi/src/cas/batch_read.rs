@@ -172,7 +172,8 @@ mod tests {
             assert_eq!(responses[1].data, noise);
             assert_eq!(responses[4], responses[0]);
             if zeros_as == Compressor::Zstd {
-                let data = zstd_stream::decode_all(responses[0].data.clone(), 100_000).expect("decodes");
+                let data = zstd_stream::decode_all(responses[0].data.clone(), 100_000, crate::ZstdLimits::default())
+                    .expect("decodes");
                 assert_eq!(data, zeros);
             }
         }

@@ -10,7 +10,7 @@ use crate::limits::MAX_BATCH_BYTES;
 use crate::proto::re;
 use crate::proto::re::batch_update_blobs_request::Request;
 use crate::proto::re::batch_update_blobs_response::Response;
-use crate::{status, zstd_stream};
+use crate::{ZstdLimits, status, zstd_stream};
 
 /// The writes of one batch that are under way at a time, so that the store can commit them together.
 const MAX_IN_FLIGHT: usize = 64;
@@ -81,7 +81,7 @@ impl Item {
         core.check_size(&digest)?;
         let data = match re::compressor::Value::try_from(self.compressor) {
             Ok(re::compressor::Value::Identity) => self.data,
-            Ok(re::compressor::Value::Zstd) => decode(self.data, digest.size_bytes()).await?,
+            Ok(re::compressor::Value::Zstd) => decode(self.data, digest.size_bytes(), core.limits().zstd).await?,
             _ => return Err(status::invalid(format!("compressor {} is not offered", self.compressor))),
         };
         if data.len() as u64 != digest.size_bytes() {
@@ -92,8 +92,8 @@ impl Item {
 }
 
 /// Decodes an item; the output is at most what the digest declares and one byte. Spec: R-051.
-async fn decode(data: Bytes, size_bytes: u64) -> Result<Bytes, Status> {
-    let decode = move || zstd_stream::decode_all(data, size_bytes).map_err(|error| status::bad_zstd(&error));
+async fn decode(data: Bytes, size_bytes: u64, limits: ZstdLimits) -> Result<Bytes, Status> {
+    let decode = move || zstd_stream::decode_all(data, size_bytes, limits).map_err(|error| status::bad_zstd(&error));
     if size_bytes <= DECODE_INLINE_BYTES as u64 {
         return decode();
     }
@@ -109,7 +109,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::Settings;
+    use crate::{Limits, Settings};
 
     fn item(data: &[u8], sent: Vec<u8>, compressor: re::compressor::Value) -> Request {
         let digest = Some(convert::to_wire(&Digest::of(DigestFunction::Sha256, data)));
@@ -120,7 +120,8 @@ mod tests {
     async fn items_fail_alone_and_answers_keep_the_order() {
         use re::compressor::Value::{Brotli, Identity, Zstd};
         let store = Arc::new(MemoryStore::default());
-        let settings = Settings { max_blob_size_bytes: 200_000, ..Settings::default() };
+        let settings =
+            Settings { limits: Limits { blob_bytes: 200_000, ..Limits::default() }.into(), ..Settings::default() };
         let core = Core::new(store.clone(), store.clone(), settings);
         let long = vec![3u8; 100_000];
         let compressed = zstd_stream::encode_all(&long).expect("compresses");

@@ -92,7 +92,7 @@ async fn next(
     core: &Core,
     messages: &mut BoxStream<'static, Result<re::RegisterChunkMappingRequest, Status>>,
 ) -> Result<Option<re::RegisterChunkMappingRequest>, Status> {
-    let limit = core.settings.no_progress;
+    let limit = core.limits().no_progress;
     let message = tokio::time::timeout(limit, messages.next()).await.map_err(|_| status::no_progress(limit))?;
     message.transpose().map_err(|error| status::broken_stream(&error))
 }

@@ -4,6 +4,9 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures::future::poll_fn;
 use http_body::{Body, Frame, SizeHint};
+use store::StoreError;
+
+use crate::budget::{Budget, Share};
 
 /// What stands before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -12,12 +15,14 @@ const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 
 /// What came of a request's body.
 pub(super) enum Received {
-    /// One message, not compressed, with its prefix, and nothing after it.
-    Message(Bytes),
+    /// One message, not compressed, with its prefix, and nothing after it. The share is for as long as it is held.
+    Message(Bytes, Option<Share>),
     /// Anything else, as far as it was read.
     Unusual(Bytes),
     /// The body broke off.
     Broken(tower::BoxError),
+    /// It does not come at once, and there is no memory to wait for it.
+    Busy(StoreError),
 }
 
 /// The message behind the prefix of one that was received.
@@ -25,20 +30,36 @@ pub(super) fn payload(message: &[u8]) -> &[u8] {
     message.get(PREFIX_BYTES..).unwrap_or_default()
 }
 
-/// Gathers the one message of a request. One that came in a single frame is not copied.
-pub(super) async fn message<B>(body: &mut B) -> Received
+/// Gathers the one message of a request. One that came in a single frame is not copied. One that is not here whole when it
+/// is asked for takes its share of the memory for messages.
+pub(super) async fn message<B>(body: &mut B, budget: &Budget) -> Received
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<tower::BoxError>,
 {
     let mut gathered = Gathered::default();
+    let mut share = None;
     while !body.is_end_stream() {
-        match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        let mut next = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx).map_err(Into::into));
+        let next = match futures::poll!(&mut next) {
+            Poll::Ready(next) => next,
+            Poll::Pending => {
+                let announced = len(gathered.bytes()).filter(|_| share.is_none());
+                if let Some(len) = announced {
+                    match budget.take(len as u64).await {
+                        Ok(taken) => share = Some(taken),
+                        Err(error) => return Received::Busy(error),
+                    }
+                }
+                next.await
+            }
+        };
+        match next {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => gathered.push(data),
                 Err(_trailers) => return Received::Unusual(gathered.finish()),
             },
-            Some(Err(error)) => return Received::Broken(error.into()),
+            Some(Err(error)) => return Received::Broken(error),
             None => break,
         }
         if !gathered.may_be_one_message() {
@@ -46,7 +67,7 @@ where
         }
     }
     match gathered.is_one_message() {
-        true => Received::Message(gathered.finish()),
+        true => Received::Message(gathered.finish(), share),
         false => Received::Unusual(gathered.finish()),
     }
 }
@@ -138,9 +159,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::LiveLimits;
 
     fn body(pieces: Vec<Vec<u8>>) -> axum::body::Body {
         axum::body::Body::from_stream(stream::iter(pieces).map(|piece| Ok::<_, Infallible>(Bytes::from(piece))))
+    }
+
+    fn memory() -> Budget {
+        Budget::memory("memory", &LiveLimits::default(), |_| 1 << 20)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_is_waited_for_takes_its_share() {
+        let budget = memory();
+        let sent = [&[0][..], &1000_u32.to_be_bytes(), &[7; 1000]].concat();
+        let begun = |end: usize| {
+            let first = stream::iter([Ok::<_, Infallible>(Bytes::from(sent[..end].to_vec()))]);
+            axum::body::Body::from_stream(first.chain(stream::pending()))
+        };
+        let mut half = begun(500);
+        let mut waiting = Box::pin(message(&mut half, &budget));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert!(budget.take(1 << 20).await.is_err());
+        drop(waiting);
+        let all = budget.take(1 << 20).await.expect("it was given back");
+        let mut half = begun(500);
+        assert!(matches!(message(&mut half, &budget).await, Received::Busy(_)));
+        drop(all);
+        let mut whole = body(vec![sent.clone()]);
+        assert!(matches!(message(&mut whole, &budget).await, Received::Message(_, None)));
     }
 
     fn cut(bytes: &[u8], at: &[usize]) -> Vec<Vec<u8>> {
@@ -169,8 +216,8 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             runtime.block_on(async {
                 let mut body = body(cut(&sent, &cuts));
-                match message(&mut body).await {
-                    Received::Message(whole) => {
+                match message(&mut body, &memory()).await {
+                    Received::Message(whole, _) => {
                         prop_assert!(is_one);
                         prop_assert_eq!(super::payload(&whole), &sent[5..]);
                     }
@@ -179,6 +226,7 @@ mod tests {
                         prop_assert_eq!(replay(gathered, body).await, sent);
                     }
                     Received::Broken(error) => panic!("{error}"),
+                    Received::Busy(error) => panic!("{error}"),
                 }
                 Ok::<(), TestCaseError>(())
             })?;
@@ -189,7 +237,7 @@ mod tests {
     async fn a_large_message_is_passed_on_before_it_is_gathered() {
         let sent = [&[0][..], &u32::MAX.to_be_bytes(), &[7; 100]].concat();
         let mut body = body(vec![sent[..50].to_vec(), sent[50..].to_vec()]);
-        let Received::Unusual(gathered) = message(&mut body).await else { panic!("too large") };
+        let Received::Unusual(gathered) = message(&mut body, &memory()).await else { panic!("too large") };
         assert_eq!(gathered.len(), 50);
         assert_eq!(replay(gathered, body).await, sent);
     }

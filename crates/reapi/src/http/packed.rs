@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use store::{BlobBody, BodyError, StoreError};
 
 use super::refusal::Refusal;
+use crate::ZstdLimits;
 use crate::zstd_stream::Decompressor;
 
 /// Says how long the bytes of a packed upload are.
@@ -57,8 +58,8 @@ pub(super) fn declared_size(headers: &HeaderMap) -> Result<Option<u64>, Refusal>
 }
 
 /// The bytes of a packed body, of which there are `limit_bytes` at most; more fails the body.
-pub(super) fn unpacked(packed: BlobBody, limit_bytes: u64) -> Result<BlobBody, Refusal> {
-    let decompressor = Decompressor::new(limit_bytes).map_err(|error| crate::status::bad_zstd(&error))?;
+pub(super) fn unpacked(packed: BlobBody, limit_bytes: u64, limits: ZstdLimits) -> Result<BlobBody, Refusal> {
+    let decompressor = Decompressor::new(limit_bytes, limits).map_err(|error| crate::status::bad_zstd(&error))?;
     Ok(BlobBody::from_stream(stream::try_unfold(
         (packed, Box::new(decompressor)),
         |(mut packed, mut decompressor)| async move {

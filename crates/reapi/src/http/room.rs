@@ -3,15 +3,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use store::StoreError;
 
+use crate::LiveLimits;
+
 /// The bound on what all uploads of unknown digest together keep in files.
 pub(super) struct Room {
-    max_bytes: u64,
+    limits: LiveLimits,
     taken: AtomicU64,
 }
 
 impl Room {
-    pub(super) fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, taken: AtomicU64::new(0) }
+    pub(super) fn new(limits: LiveLimits) -> Self {
+        Self { limits, taken: AtomicU64::new(0) }
     }
 
     /// A share of the room, empty at first.
@@ -33,7 +35,7 @@ impl Share {
     }
 
     fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
-        let max = self.room.max_bytes;
+        let max = self.room.limits.now().unknown_uploads_bytes;
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= max);
         match self.room.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
             Ok(_) => {
@@ -57,10 +59,11 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Limits;
 
     #[test]
     fn shares_never_exceed_the_room_and_are_given_back() {
-        let room = Arc::new(Room::new(10));
+        let room = Arc::new(Room::new(Limits { unknown_uploads_bytes: 10, ..Limits::default() }.into()));
         let (mut one, mut two) = (room.share(), room.share());
         assert!(one.grow(6).is_ok() && two.cover(3).is_ok() && two.cover(4).is_ok() && two.cover(2).is_ok());
         assert!(matches!(two.grow(1), Err(StoreError::Full { .. })));

@@ -14,7 +14,7 @@ use crate::action_cache::{self, ActionName};
 use crate::convert::to_wire;
 use crate::core::Core;
 use crate::proto::re;
-use crate::{InstanceRule, Service, Settings, zstd_stream};
+use crate::{InstanceRule, Limits, Service, Settings, zstd_stream};
 
 /// The services over a memory store.
 struct Fixture {
@@ -219,7 +219,10 @@ async fn zstd_travels_both_ways_and_never_with_a_range() {
     assert_eq!((sent.code, sent.header("content-encoding"), sent.header("content-length")), (200, "zstd", ""));
     assert_eq!(sent.header("vary"), "accept-encoding");
     assert!(sent.body.len() < data.len() / 10);
-    assert!(zstd_stream::decode_all(sent.body.clone(), data.len() as u64).expect("a frame") == data);
+    assert!(
+        zstd_stream::decode_all(sent.body.clone(), data.len() as u64, crate::ZstdLimits::default()).expect("a frame")
+            == data
+    );
     let part = [accepted[0], ("range", "bytes=4-7")];
     let part = fixture.ask("GET", &path, &part, Body::empty()).await;
     assert_eq!((part.code, &part.body[..], part.header("content-encoding")), (206, &b"same"[..], ""));
@@ -244,7 +247,10 @@ async fn a_packed_body_that_hides_its_size_holds_no_more_than_its_share() {
     let path = cas(&data);
     assert_eq!(fixture.ask("PUT", &path, &[("content-encoding", "zstd")], bomb.clone()).await.code, 413);
     assert_eq!(fixture.get(&path).await.0, 404);
-    let limited = Fixture::new(Settings { max_blob_size_bytes: 1_000_000, ..Settings::default() });
+    let limited = Fixture::new(Settings {
+        limits: Limits { blob_bytes: 1_000_000, ..Limits::default() }.into(),
+        ..Settings::default()
+    });
     let lying = [("content-encoding", "zstd"), ("x-digest-sizebytes", "1000000")];
     assert_eq!(limited.ask("PUT", &path, &lying, bomb.clone()).await.code, 400);
     let honest = [("content-encoding", "zstd"), ("x-digest-sizebytes", "68157440")];
@@ -255,7 +261,8 @@ async fn a_packed_body_that_hides_its_size_holds_no_more_than_its_share() {
 
 #[tokio::test]
 async fn limits_methods_and_encodings_have_their_codes() {
-    let fixture = Fixture::new(Settings { max_blob_size_bytes: 4, ..Settings::default() });
+    let fixture =
+        Fixture::new(Settings { limits: Limits { blob_bytes: 4, ..Limits::default() }.into(), ..Settings::default() });
     assert_eq!(fixture.put(&cas(b"12345"), b"12345").await, 413);
     assert_eq!(fixture.ask("PUT", &cas(b"12345"), &[], chunked(b"12345")).await.code, 413);
     assert_eq!(fixture.put("/webdav/x", b"12345").await, 413);
@@ -486,7 +493,10 @@ async fn status_and_health_answer() {
 
 #[tokio::test]
 async fn what_finds_no_room_while_its_digest_is_unknown_is_507() {
-    let fixture = Fixture::new(Settings { max_uploads_bytes: 3 << 20, ..Settings::default() });
+    let fixture = Fixture::new(Settings {
+        limits: Limits { unknown_uploads_bytes: 3 << 20, ..Limits::default() }.into(),
+        ..Settings::default()
+    });
     let data = vec![7; 4 << 20];
     for path in ["/webdav/large", "/v1/cache/1"] {
         assert_eq!(fixture.put(path, &data).await, 507);

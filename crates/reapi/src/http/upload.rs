@@ -54,23 +54,32 @@ impl Incoming {
         check_size(size_bytes.unwrap_or(0), incoming.limit_bytes)?;
         let limit_bytes = incoming.limit_bytes.min(size_bytes.unwrap_or(MAX_UNDECLARED_BYTES));
         // Where no size is declared, the count of what came tells first that there is too much.
-        let body = packed::unpacked(incoming.body, size_bytes.unwrap_or(limit_bytes.saturating_mul(2)))?;
+        let body =
+            packed::unpacked(incoming.body, size_bytes.unwrap_or(limit_bytes.saturating_mul(2)), core.limits().zstd)?;
         Ok(Self { size_bytes, body, limit_bytes })
     }
 
     fn plain(core: &Core, body: Body) -> Result<Self, Refusal> {
         let size_bytes = body.size_hint().exact();
-        let limit_bytes = match core.settings.max_blob_size_bytes {
+        let limits = core.limits();
+        let limit_bytes = match limits.blob_bytes {
             0 => i64::MAX.unsigned_abs(),
             limit => limit,
         };
         check_size(size_bytes.unwrap_or(0), limit_bytes)?;
-        let state = (body.into_data_stream(), core.settings.no_progress);
-        let pieces = stream::try_unfold(state, |(mut stream, limit)| async move {
-            let next = tokio::time::timeout(limit, stream.next()).await;
-            let next = next.map_err(|_| interrupted(status::no_progress(limit)))?;
-            let piece = next.transpose().map_err(interrupted)?;
-            Ok(piece.map(|piece| (piece, (stream, limit))))
+        let (uploads, no_progress) = (core.uploads.clone(), limits.no_progress);
+        let pieces = stream::try_unfold((body.into_data_stream(), None), move |(mut stream, place)| {
+            let uploads = uploads.clone();
+            async move {
+                let place = match place {
+                    Some(place) => place,
+                    None => uploads.take(1).await?,
+                };
+                let next = tokio::time::timeout(no_progress, stream.next()).await;
+                let next = next.map_err(|_| interrupted(status::no_progress(no_progress)))?;
+                let piece = next.transpose().map_err(interrupted)?;
+                Ok(piece.map(|piece| (piece, (stream, Some(place)))))
+            }
         });
         Ok(Self { size_bytes, body: BlobBody::from_stream(pieces), limit_bytes })
     }

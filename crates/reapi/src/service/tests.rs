@@ -64,7 +64,11 @@ async fn health(channel: &Channel, service: &str) -> Result<i32, Code> {
 
 #[tokio::test]
 async fn capabilities_are_those_of_the_specification() {
-    let running = run(Settings { max_blob_size_bytes: 77, ..Settings::default() }).await;
+    let running = run(Settings {
+        limits: crate::Limits { blob_bytes: 77, ..crate::Limits::default() }.into(),
+        ..Settings::default()
+    })
+    .await;
     let mut client = CapabilitiesClient::new(running.channel.clone());
     let answer = client.get_capabilities(re::GetCapabilitiesRequest::default()).await.expect("answers").into_inner();
     let high = answer.high_api_version.expect("set");

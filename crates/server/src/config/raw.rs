@@ -96,6 +96,19 @@ pub struct RawLimits {
     /// Uploads of unknown hash together.
     #[serde(deserialize_with = "size")]
     pub uploads: Option<ByteSize>,
+    /// Uploads whose bytes are coming in, of all peers.
+    pub concurrent_uploads: Option<usize>,
+    /// The largest gRPC message.
+    #[serde(deserialize_with = "size")]
+    pub message: Option<ByteSize>,
+    /// The largest window of a compressed upload.
+    #[serde(deserialize_with = "size")]
+    pub zstd_window: Option<ByteSize>,
+    /// The most bytes that may come out of a compressed upload for each that goes in; 0 is no limit.
+    pub zstd_ratio: Option<u64>,
+    /// How long one who finds no memory or no place for an upload waits.
+    #[serde(deserialize_with = "time")]
+    pub patience: Option<Duration>,
     /// Memory for messages of all peers.
     #[serde(deserialize_with = "size")]
     pub message_memory: Option<ByteSize>,
@@ -250,7 +263,7 @@ impl RawConfig {
             default_digest_function: self.default_digest_function.or(file.default_digest_function),
             instances: file.instances,
             upstream: self.upstream.over(file.upstream),
-            limits: file.limits,
+            limits: self.limits.over(file.limits),
             prompt: file.prompt,
             tls: RawTls {
                 cert: self.tls.cert.or(file.tls.cert),
@@ -265,6 +278,52 @@ impl RawConfig {
                 user_roles: self.auth.user_roles.or(file.auth.user_roles),
                 ..file.auth
             },
+        }
+    }
+}
+
+impl RawLimits {
+    /// Reads settings of the form `KEY=VALUE`, the keys those of the section `limits`.
+    ///
+    /// # Errors
+    /// Every key that is not known or has a value of another kind.
+    pub fn parse(texts: &[String]) -> Result<Self, ConfigError> {
+        let mut section = Table::new();
+        let mut faults = Vec::new();
+        for text in texts {
+            match text.split_once('=') {
+                Some((key, value)) => {
+                    let number = value.trim().parse::<i64>().map(Value::Integer);
+                    section.insert(key.trim().to_owned(), number.unwrap_or_else(|_| value.trim().into()));
+                }
+                None => faults.push(Fault::new("limits", format!("{text:?} is no KEY=VALUE"))),
+            }
+        }
+        let table = Table::from_iter([("limits".to_owned(), Value::Table(section))]);
+        match RawConfig::deserialize(Value::Table(table.clone())) {
+            Ok(raw) if faults.is_empty() => return Ok(raw.limits),
+            Ok(_) => {}
+            Err(_) => faults.extend(faults_by_key(table)),
+        }
+        Err(ConfigError { faults })
+    }
+
+    fn over(self, file: Self) -> Self {
+        Self {
+            connections: self.connections.or(file.connections),
+            streams_per_connection: self.streams_per_connection.or(file.streams_per_connection),
+            headers: self.headers.or(file.headers),
+            no_progress: self.no_progress.or(file.no_progress),
+            blob: self.blob.or(file.blob),
+            uploads: self.uploads.or(file.uploads),
+            concurrent_uploads: self.concurrent_uploads.or(file.concurrent_uploads),
+            message: self.message.or(file.message),
+            zstd_window: self.zstd_window.or(file.zstd_window),
+            zstd_ratio: self.zstd_ratio.or(file.zstd_ratio),
+            patience: self.patience.or(file.patience),
+            message_memory: self.message_memory.or(file.message_memory),
+            download_memory: self.download_memory.or(file.download_memory),
+            upload_memory: self.upload_memory.or(file.upload_memory),
         }
     }
 }

@@ -49,17 +49,22 @@ impl Config {
     }
 
     fn limits(&self) -> Table {
-        let limits = &self.transport;
+        let (transport, limits) = (&self.transport, &self.limits);
         Table::from_iter([
-            ("connections".to_owned(), integer(limits.max_connections as u64)),
-            ("streams_per_connection".to_owned(), integer(limits.max_streams.into())),
-            ("headers".to_owned(), size(limits.max_header_list_bytes.into())),
+            ("connections".to_owned(), integer(transport.max_connections as u64)),
+            ("streams_per_connection".to_owned(), integer(transport.max_streams.into())),
+            ("headers".to_owned(), size(transport.max_header_list_bytes.into())),
             ("no_progress".to_owned(), time(limits.no_progress)),
-            ("blob".to_owned(), size(self.max_blob_bytes)),
-            ("uploads".to_owned(), size(self.max_uploads_bytes)),
-            ("message_memory".to_owned(), size(self.memory.messages_bytes)),
-            ("download_memory".to_owned(), size(self.memory.downloads_bytes)),
-            ("upload_memory".to_owned(), size(self.memory.uploads_bytes)),
+            ("message".to_owned(), size(limits.message_bytes)),
+            ("blob".to_owned(), size(limits.blob_bytes)),
+            ("concurrent_uploads".to_owned(), integer(limits.uploads as u64)),
+            ("uploads".to_owned(), size(limits.unknown_uploads_bytes)),
+            ("zstd_window".to_owned(), size(1 << limits.zstd.window_log)),
+            ("zstd_ratio".to_owned(), integer(limits.zstd.ratio)),
+            ("patience".to_owned(), time(limits.memory.patience)),
+            ("message_memory".to_owned(), size(limits.memory.messages_bytes)),
+            ("download_memory".to_owned(), size(limits.memory.downloads_bytes)),
+            ("upload_memory".to_owned(), size(limits.memory.uploads_bytes)),
         ])
     }
 }

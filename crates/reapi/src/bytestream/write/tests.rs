@@ -9,7 +9,7 @@ use store::{BlobStore, MemoryStore};
 use tonic::Code;
 
 use super::*;
-use crate::{Settings, zstd_stream};
+use crate::{Limits, Settings, zstd_stream};
 
 fn core_with(settings: Settings) -> (Core, Arc<MemoryStore>) {
     let store = Arc::new(MemoryStore::default());
@@ -118,7 +118,8 @@ async fn what_breaks_a_rule_is_refused_and_stores_nothing() {
 
 #[tokio::test]
 async fn a_bomb_and_a_blob_over_the_limit_are_refused() {
-    let (core, store) = core_with(Settings { max_blob_size_bytes: 1000, ..Settings::default() });
+    let (core, store) =
+        core_with(Settings { limits: Limits { blob_bytes: 1000, ..Limits::default() }.into(), ..Settings::default() });
     let bomb = zstd_stream::encode_all(&vec![0; 64 << 20]).expect("compresses");
     let small = digest(b"0123456789");
     assert_eq!(send(&core, messages(&zstd_name(&small), &bomb, 4096)).await, Err(Code::InvalidArgument));
@@ -178,7 +179,10 @@ async fn a_long_upload_ends_when_another_one_of_the_blob_has_finished() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_stands_still_is_given_up_and_one_that_never_closes_is_done() {
-    let (core, store) = core_with(Settings { no_progress: Duration::from_secs(5), ..Settings::default() });
+    let (core, store) = core_with(Settings {
+        limits: Limits { no_progress: Duration::from_secs(5), ..Limits::default() }.into(),
+        ..Settings::default()
+    });
     let data = vec![1u8; 100];
     let digest = digest(&data);
     let mut sent = messages(&plain_name(&digest), &data, 50);

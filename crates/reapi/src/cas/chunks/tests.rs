@@ -43,7 +43,10 @@ async fn register(core: &Core, messages: Vec<re::RegisterChunkMappingRequest>) -
 
 #[tokio::test]
 async fn a_splice_is_checked_and_done_once() {
-    let (core, store) = core_with(Settings { max_blob_size_bytes: 100, ..Settings::default() });
+    let (core, store) = core_with(Settings {
+        limits: crate::Limits { blob_bytes: 100, ..crate::Limits::default() }.into(),
+        ..Settings::default()
+    });
     let (a, b, gone) = (put(&store, b"aaa").await, put(&store, b"bb").await, digest(b"gon"));
     let (whole, other) = (digest(b"aaabb"), digest(b"bbaaa"));
     assert_eq!(splice_code(&core, None, &[a, b]).await, Err(Code::InvalidArgument));
