@@ -87,11 +87,11 @@ impl Engine {
 
     /// Makes `digest` a list of chunks that were here a moment ago.
     async fn put_list(&self, digest: Digest, chunks: Vec<Digest>) -> Result<(), StoreError> {
-        let _room = self.space.reserve(chunks.len() as u64 * 128 + 512).await?;
+        let room = self.space.reserve(chunks.len() as u64 * 128 + 512).await?;
         let cost = chunks.len() * 41;
         let size_bytes = digest.size_bytes();
-        let change = Change::PutList { key: Key::blob(digest.hash()), size_bytes, chunks: chunks.into(), _room };
-        self.commit(change, cost).await
+        let change = Change::PutList { key: Key::blob(digest.hash()), size_bytes, chunks: chunks.into() };
+        self.commit(change, cost, Some(room)).await
     }
 
     pub(crate) async fn splice(self: &Arc<Self>, digest: Digest, chunks: &[Digest]) -> Result<(), StoreError> {

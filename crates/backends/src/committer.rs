@@ -9,10 +9,10 @@ use crate::eviction::{Evicted, Wanted};
 use crate::failure::Failure;
 use crate::group::Group;
 use crate::index::Sync;
-use crate::op::{Body, Change, Done, Op, PutBlob, Taken};
+use crate::op::{Body, Change, Done, Op, PutBlob, Submission, Taken};
 use crate::pack::PackWriter;
 
-const MAX_GROUP_OPS: usize = 1024;
+const MAX_GROUP_CHANGES: usize = 4096;
 const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// Touches wait this long at most.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
@@ -22,12 +22,6 @@ pub(crate) struct Committer {
     engine: Arc<Engine>,
     packs: PackWriter,
     flushed_at: Instant,
-}
-
-struct Waiter {
-    change: Change,
-    done: Done,
-    result: Result<(), Failure>,
 }
 
 impl Committer {
@@ -41,7 +35,7 @@ impl Committer {
     /// Works until the queue is closed and empty.
     pub(crate) fn run(mut self) {
         loop {
-            let Taken { ops, closed, flush } = self.engine.queue.take(MAX_GROUP_OPS, MAX_GROUP_BYTES, FLUSH_EVERY);
+            let Taken { ops, closed, flush } = self.engine.queue.take(MAX_GROUP_CHANGES, MAX_GROUP_BYTES, FLUSH_EVERY);
             self.work(ops);
             let due = flush || closed || self.flushed_at.elapsed() >= FLUSH_EVERY;
             if due && let Err(error) = self.flush_touches() {
@@ -58,20 +52,16 @@ impl Committer {
 
     /// Changes first, as one group; then what has to be alone.
     fn work(&mut self, ops: Vec<Op>) {
-        let (mut waiters, mut permits, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut submissions, mut alone) = (Vec::new(), Vec::new());
         for op in ops {
             match op {
-                Op::Change { change, done, permit } => {
-                    waiters.push(Waiter { change, done, result: Ok(()) });
-                    permits.extend(permit);
-                }
+                Op::Change(submission) => submissions.push(submission),
                 other => alone.push(other),
             }
         }
-        if !waiters.is_empty() {
-            self.commit(waiters);
+        if !submissions.is_empty() {
+            self.commit(submissions);
         }
-        drop(permits);
         for op in alone {
             self.work_alone(op);
         }
@@ -96,20 +86,20 @@ impl Committer {
                 }
             }
             Op::RemovePack { segment, done } => answer(done, self.remove_pack(segment)),
-            Op::Change { .. } => unreachable!("changes were taken out before"),
+            Op::Change(_) => unreachable!("changes were taken out before"),
         }
     }
 
-    fn commit(&mut self, mut waiters: Vec<Waiter>) {
+    fn commit(&mut self, submissions: Vec<Submission>) {
         let engine = Arc::clone(&self.engine);
-        let mut group = self.build(&engine, &mut waiters, None);
+        let (mut group, mut outcomes) = self.build(&engine, &submissions, None);
         let flushed = match self.packs.flush() {
             Ok(flushed) => flushed,
             Err(failure) => {
                 // What needs no pack goes on; what does is told why not.
                 tracing::warn!(error = %failure, "cannot append to a pack");
                 engine.packs.seal_all();
-                group = self.build(&engine, &mut waiters, Some(&failure));
+                (group, outcomes) = self.build(&engine, &submissions, Some(&failure));
                 Vec::new()
             }
         };
@@ -117,24 +107,36 @@ impl Committer {
         if let Err(failure) = &written {
             tracing::warn!(error = %failure, "cannot write the index");
         }
-        for Waiter { change, done, result } in waiters {
-            if written.is_ok()
-                && let Change::Put(PutBlob { body: Body::File(file), .. }) = change
-                && group.adopted.contains(&file.place.segment)
-            {
-                file.guard.commit();
+        for (Submission { changes, done, held }, outcomes) in submissions.into_iter().zip(outcomes) {
+            for change in changes {
+                if written.is_ok()
+                    && let Change::Put(PutBlob { body: Body::File(file), .. }) = change
+                    && group.adopted.contains(&file.place.segment)
+                {
+                    file.guard.commit();
+                }
             }
-            answer(done, result.and(written.clone()));
+            drop(held);
+            // The answer may come too late for the one who asked.
+            done.send(outcomes.into_iter().map(|outcome| outcome.and(written.clone())).collect()).ok();
         }
     }
 
-    fn build<'a>(&mut self, engine: &'a Engine, waiters: &mut [Waiter], no_packs: Option<&Failure>) -> Group<'a> {
+    /// The group of all changes, and the outcome of each so far.
+    fn build<'a>(
+        &mut self,
+        engine: &'a Engine,
+        submissions: &[Submission],
+        no_packs: Option<&Failure>,
+    ) -> (Group<'a>, Vec<Vec<Result<(), Failure>>>) {
         let mut group = Group::new(engine);
-        for waiter in waiters {
-            let packs = no_packs.map_or(Ok(&mut self.packs), Err);
-            waiter.result = group.add(&waiter.change, packs);
+        if let Err(error) = group.look_up(submissions.iter().flat_map(|submission| &submission.changes)) {
+            // Each change asks again, and fails alone.
+            tracing::debug!(%error, "the index could not be asked for many blobs at once");
         }
-        group
+        let mut add = |change| group.add(change, no_packs.map_or(Ok(&mut self.packs), Err));
+        let outcomes = submissions.iter().map(|submission| submission.changes.iter().map(&mut add).collect()).collect();
+        (group, outcomes)
     }
 
     fn durable(&self) -> Sync {

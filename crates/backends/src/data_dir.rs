@@ -17,7 +17,7 @@ use crate::failure::{Failure, LEVEL};
 pub(crate) struct DataDir {
     root: PathBuf,
     /// Closing it gives the lock back.
-    _lock: File,
+    lock: File,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ impl DataDir {
             Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked(root.to_owned()).into()),
             Err(errno) => return Err(failed(errno.into()).into()),
         }
-        let this = Self { root: root.to_owned(), _lock: lock };
+        let this = Self { root: root.to_owned(), lock };
         this.make_folders().map_err(failed)?;
         Ok(this)
     }
@@ -106,17 +106,30 @@ impl DataDir {
         self.root.join("quarantine")
     }
 
+    /// What the file system has.
+    pub(crate) fn disk(&self) -> Result<Disk, Failure> {
+        let stat = rustix::fs::fstatvfs(&self.lock)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        Ok(Disk { free, size: stat.f_blocks.saturating_mul(stat.f_frsize) })
+    }
+
     /// Free space on the file system, for those who are not root.
     pub(crate) fn free_bytes(&self) -> Result<u64, Failure> {
-        let stat = rustix::fs::statvfs(&self.root)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok(self.disk()?.free)
     }
 
     /// The size of the file system.
     pub(crate) fn disk_bytes(&self) -> Result<u64, Failure> {
-        let stat = rustix::fs::statvfs(&self.root)?;
-        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+        Ok(self.disk()?.size)
     }
+}
+
+/// Space on a file system, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Disk {
+    /// For those who are not root.
+    pub free: u64,
+    pub size: u64,
 }
 
 /// Makes the names in a folder durable.

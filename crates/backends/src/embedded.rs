@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest, Hash};
 use parking_lot::Mutex;
-use store::{BlobBody, BlobStore, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError};
+use store::{BlobBody, BlobStore, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError, write_each};
 
 use crate::clock::{Clock, SystemClock};
 use crate::committer::Committer;
@@ -21,6 +21,7 @@ use crate::upkeep::Work;
 use crate::upkeep::check::{Checked, Mending};
 use crate::upkeep::collect::{Collected, Goal};
 use crate::upkeep::rebuild::Rebuilt;
+use crate::writer::is_small;
 
 /// The embedded store: blobs and records in one folder, within a bound. Clones share it.
 ///
@@ -220,6 +221,14 @@ impl BlobStore for Embedded {
 
     async fn write(&self, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
         self.inner.engine.write(digest, body).await
+    }
+
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        if blobs.iter().all(|(digest, _)| is_small(digest)) {
+            self.inner.engine.write_small(blobs).await
+        } else {
+            write_each(self, blobs).await
+        }
     }
 
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {

@@ -22,11 +22,11 @@ use crate::hot::Hot;
 use crate::index::{Index, Totals, is_newer, missing_index};
 use crate::key::Key;
 use crate::leases::Leases;
-use crate::op::{Change, FileName, Op, Queue};
+use crate::op::{Change, FileName, Held, Op, Queue, Submission};
 use crate::pack::pack_path;
 use crate::promised::Promised;
 use crate::settings::{Durability, Eviction, Settings, Sizing};
-use crate::space::Space;
+use crate::space::{Reservation, Space};
 use crate::stats::{Counters, Stats};
 use crate::touches::{Ages, MANY, Touch, Touches};
 use crate::upkeep::rebuild::{Rebuilt, rebuild};
@@ -181,29 +181,41 @@ impl Engine {
         }
     }
 
-    /// Hands a change to the committer and waits until it is durable. `cost_bytes` is what waits in memory meanwhile.
-    pub(crate) async fn commit(&self, change: Change, cost_bytes: usize) -> Result<(), StoreError> {
+    /// Hands a change to the committer and waits until it is durable. `cost_bytes` is what waits in memory meanwhile, `room`
+    /// what it takes on disk.
+    pub(crate) async fn commit(
+        &self,
+        change: Change,
+        cost_bytes: usize,
+        room: Option<Reservation>,
+    ) -> Result<(), StoreError> {
+        let outcome = self.commit_all(vec![change], cost_bytes, room).await?.pop().unwrap_or(Err(Failure::Closed));
+        outcome.map_err(|failure| failure.into_store(cost_bytes as u64))
+    }
+
+    /// The same for changes that are made together, each of which succeeds or fails alone.
+    pub(crate) async fn commit_all(
+        &self,
+        changes: Vec<Change>,
+        cost_bytes: usize,
+        room: Option<Reservation>,
+    ) -> Result<Vec<Result<(), Failure>>, Failure> {
         let permits = u32::try_from(1 + cost_bytes / 1024).unwrap_or(u32::MAX).min(QUEUE_PERMITS as u32);
-        let room = Arc::clone(&self.queue_room).acquire_many_owned(permits).await;
-        let permit = Some(room.map_err(|_closed| Failure::Closed)?);
-        let (done, answer) = oneshot::channel();
-        self.queue.push(Op::Change { change, done, permit });
-        let answered = answer.await.map_err(|_dropped| Failure::Closed)?;
-        answered.map_err(|failure| failure.into_store(cost_bytes as u64))
+        let permit = Arc::clone(&self.queue_room).acquire_many_owned(permits).await;
+        let permit = permit.map_err(|_closed| Failure::Closed)?;
+        self.submit(changes, Held { _permit: Some(permit), _room: room }).await.map_err(|_dropped| Failure::Closed)
     }
 
     /// The same from a thread that may block, for small changes and the engine's own.
     pub(crate) fn commit_blocking(&self, changes: Vec<Change>) -> Result<(), Failure> {
-        let push = |change| {
-            let (done, answer) = oneshot::channel();
-            self.queue.push(Op::Change { change, done, permit: None });
-            answer
-        };
-        let answers: Vec<_> = changes.into_iter().map(push).collect();
-        for answer in answers {
-            answer.blocking_recv().map_err(|_dropped| Failure::Closed)??;
-        }
-        Ok(())
+        let outcomes = self.submit(changes, Held::default()).blocking_recv().map_err(|_dropped| Failure::Closed)?;
+        outcomes.into_iter().collect()
+    }
+
+    fn submit(&self, changes: Vec<Change>, held: Held) -> oneshot::Receiver<Vec<Result<(), Failure>>> {
+        let (done, answer) = oneshot::channel();
+        self.queue.push(Op::Change(Submission { changes, done, held }));
+        answer
     }
 
     pub(crate) fn stats(&self) -> Stats {

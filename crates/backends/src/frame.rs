@@ -11,6 +11,13 @@ const MAX_KEPT: usize = 4;
 /// Below this, zstd cannot save enough to matter.
 const MIN_COMPRESSED_BYTES: usize = 128;
 
+/// A sample of so many bytes, in pieces from all over the blob, tells noise from what can be compressed.
+const SAMPLE_BYTES: usize = SAMPLE_PIECES * PIECE_BYTES;
+const SAMPLE_PIECES: usize = 16;
+const PIECE_BYTES: usize = 64;
+/// Below this, the squares of the counts of a sample's bytes are those of noise.
+const MAX_NOISE: u32 = 6000;
+
 /// A piece of a blob as it is stored: as it is, or as one zstd frame where that saves more than a tenth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
@@ -18,6 +25,20 @@ pub(crate) struct Frame {
     pub zstd: bool,
     /// crc32c of the stored bytes.
     pub crc: u32,
+}
+
+/// Whether all byte values are about as frequent as in random data, by a sample. What is compressed already is like that,
+/// and hardly anything that zstd could pack.
+fn is_noise(raw: &[u8]) -> bool {
+    if raw.len() < SAMPLE_BYTES {
+        return false;
+    }
+    let mut counts = [0u32; 256];
+    for start in (0..SAMPLE_PIECES).map(|at| (raw.len() - PIECE_BYTES) / (SAMPLE_PIECES - 1) * at) {
+        raw[start..start + PIECE_BYTES].iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    }
+    // The squares add up to least where all are as frequent, and to 5,116 on average where they are random.
+    counts.iter().map(|count| count * count).sum::<u32>() < MAX_NOISE
 }
 
 /// Encodes and decodes frames, and keeps a few zstd contexts for it.
@@ -37,7 +58,7 @@ impl Codec {
 
     /// `None` when zstd has nothing to give: the blob is then stored as it is.
     fn compress(&self, raw: &[u8]) -> Option<Vec<u8>> {
-        if raw.len() < MIN_COMPRESSED_BYTES {
+        if raw.len() < MIN_COMPRESSED_BYTES || is_noise(raw) {
             return None;
         }
         let kept = self.compressors.lock().pop();
@@ -89,6 +110,18 @@ mod tests {
             let at = at.index(stored.len());
             stored[at] ^= 1;
             prop_assert_eq!(codec.decode(Frame { stored: stored.into(), ..frame }, raw.len()), None);
+        }
+
+        #[test]
+        fn what_zstd_can_pack_is_no_noise(
+            words in proptest::collection::vec(any::<u32>(), 4000), used in 1u32..160, len in 2000usize..16_000,
+        ) {
+            let noise: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
+            prop_assert!(is_noise(&noise));
+            let packs: Vec<u8> = noise.iter().map(|byte| (u32::from(*byte) * used / 256) as u8).collect();
+            prop_assert!(!is_noise(&packs));
+            let raw = Bytes::from(packs);
+            prop_assert!(used > 64 || Codec::default().encode(raw).zstd);
         }
 
         #[test]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cache_types::Digest;
+use foldhash::fast::RandomState;
 use ulid::Ulid;
 
 use crate::engine::{Discarded, Engine, LEASES};
@@ -29,8 +30,8 @@ pub(crate) struct Group<'a> {
     engine: &'a Engine,
     pub now: Duration,
     batch: Batch<'a>,
-    blobs: HashMap<Key, Option<BlobRow>>,
-    records: HashMap<Key, Option<Life>>,
+    blobs: HashMap<Key, Option<BlobRow>, RandomState>,
+    records: HashMap<Key, Option<Life>, RandomState>,
     live: HashMap<Ulid, u64>,
     totals: Totals,
     leases: Leases,
@@ -50,8 +51,8 @@ impl<'a> Group<'a> {
             engine,
             now: engine.now(),
             batch: engine.index.batch(),
-            blobs: HashMap::new(),
-            records: HashMap::new(),
+            blobs: HashMap::default(),
+            records: HashMap::default(),
             live: HashMap::new(),
             totals: *engine.totals.lock(),
             leases: engine.leases.lock().clone(),
@@ -65,6 +66,15 @@ impl<'a> Group<'a> {
 
     fn fresh(&self, class: Class, queue: Queue) -> Life {
         self.engine.ages.life(class, queue, self.now)
+    }
+
+    /// Looks up in one go what the changes will ask for.
+    pub(crate) fn look_up<'c>(&mut self, changes: impl Iterator<Item = &'c Change>) -> Result<(), Failure> {
+        let put = changes.filter_map(|change| if let Change::Put(put) = change { Some(put.key.clone()) } else { None });
+        let keys: Vec<Key> = put.collect();
+        let rows = self.engine.index.blobs(&keys)?;
+        self.blobs.extend(keys.into_iter().zip(rows));
+        Ok(())
     }
 
     pub(crate) fn blob(&self, key: &Key) -> Result<Option<BlobRow>, Failure> {

@@ -401,6 +401,8 @@ fn database_options(sizing: &Sizing) -> Options {
     options.create_missing_column_families(true);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     options.set_max_background_jobs(i32::try_from(cores / 2).unwrap_or(2).max(2));
+    // Only the committer writes.
+    options.set_allow_concurrent_memtable_write(false);
     options.set_max_total_wal_size(sizing.wal);
     options.set_db_write_buffer_size(sizing.write_buffer * 3);
     options.set_bytes_per_sync(1 << 20);

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cache_types::{DigestFunction, Hash};
 use store::{RecordKey, RecordKind};
@@ -22,7 +24,7 @@ pub(crate) enum Class {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     class: Class,
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
 }
 
 impl Key {

@@ -27,8 +27,6 @@ pub(crate) struct PutBlob {
     pub size_bytes: u64,
     pub body: Body,
     pub touch: Touch,
-    /// Held until the bytes themselves are counted.
-    pub _room: Reservation,
 }
 
 /// The bytes of a verified blob, by size class.
@@ -36,6 +34,17 @@ pub(crate) enum Body {
     Inline(Bytes),
     Frame(Frame),
     File(NewFile),
+}
+
+impl Body {
+    /// The bytes it holds in memory.
+    pub(crate) fn len_bytes(&self) -> usize {
+        match self {
+            Self::Inline(bytes) => bytes.len(),
+            Self::Frame(frame) => frame.stored.len(),
+            Self::File(_) => 0,
+        }
+    }
 }
 
 /// A file in its place that no row names yet.
@@ -68,13 +77,11 @@ pub(crate) enum Change {
         key: Key,
         size_bytes: u64,
         chunks: Arc<[Digest]>,
-        _room: Reservation,
     },
     /// Last write wins.
     PutRecord {
         key: Key,
         value: Bytes,
-        _room: Reservation,
     },
     RemoveRecord {
         key: Key,
@@ -127,13 +134,26 @@ pub(crate) enum Change {
     },
 }
 
+/// Changes of one caller, which are made in one group, and each of which succeeds or fails alone.
+pub(crate) struct Submission {
+    pub changes: Vec<Change>,
+    /// Takes the outcomes, in the order of the changes.
+    pub done: oneshot::Sender<Vec<Result<(), Failure>>>,
+    pub held: Held,
+}
+
+/// What a submission holds until it is answered.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// Its share of the queue.
+    pub _permit: Option<OwnedSemaphorePermit>,
+    /// Room that is set aside until the bytes themselves are counted.
+    pub _room: Option<Reservation>,
+}
+
 /// What the committer is asked to do.
 pub(crate) enum Op {
-    Change {
-        change: Change,
-        done: Done,
-        permit: Option<OwnedSemaphorePermit>,
-    },
+    Change(Submission),
     Evict {
         wanted: Wanted,
         done: Done<Evicted>,
@@ -158,8 +178,9 @@ impl Change {
     /// The bytes it carries.
     fn len_bytes(&self) -> usize {
         match self {
-            Self::Put(PutBlob { body: Body::Inline(bytes), .. }) | Self::PutRecord { value: bytes, .. } => bytes.len(),
-            Self::Put(PutBlob { body: Body::Frame(frame), .. }) | Self::Move { frame, .. } => frame.stored.len(),
+            Self::Put(put) => put.body.len_bytes(),
+            Self::PutRecord { value, .. } => value.len(),
+            Self::Move { frame, .. } => frame.stored.len(),
             Self::PutList { chunks, .. } => chunks.len() * 41,
             _ => 0,
         }
@@ -167,11 +188,11 @@ impl Change {
 }
 
 impl Op {
-    /// What a group counts it for.
-    pub(crate) fn len_bytes(&self) -> usize {
+    /// The changes and bytes that a group counts it for.
+    pub(crate) fn weight(&self) -> (usize, usize) {
         match self {
-            Self::Change { change, .. } => change.len_bytes(),
-            Self::Evict { .. } | Self::Pause { .. } | Self::Seal { .. } | Self::RemovePack { .. } => 0,
+            Self::Change(Submission { changes, .. }) => (changes.len(), changes.iter().map(Change::len_bytes).sum()),
+            Self::Evict { .. } | Self::Pause { .. } | Self::Seal { .. } | Self::RemovePack { .. } => (1, 0),
         }
     }
 }
@@ -221,8 +242,8 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// What waits, up to a number and a size; waits at most `pause` for the first.
-    pub(crate) fn take(&self, max_ops: usize, max_bytes: usize, pause: Duration) -> Taken {
+    /// What waits, up to a number of changes and a size; waits at most `pause` for the first.
+    pub(crate) fn take(&self, max_changes: usize, max_bytes: usize, pause: Duration) -> Taken {
         let until = Instant::now() + pause;
         let mut state = self.state.lock();
         while state.ops.is_empty() && !state.closed && !state.flush {
@@ -230,10 +251,12 @@ impl Queue {
                 break;
             }
         }
-        let (mut ops, mut bytes) = (Vec::new(), 0);
-        while ops.len() < max_ops && bytes < max_bytes {
+        let (mut ops, mut changes, mut bytes) = (Vec::new(), 0, 0);
+        while changes < max_changes && bytes < max_bytes {
             let Some(op) = state.ops.pop_front() else { break };
-            bytes += op.len_bytes();
+            let (more_changes, more_bytes) = op.weight();
+            changes += more_changes;
+            bytes += more_bytes;
             ops.push(op);
         }
         let closed = state.closed && state.ops.is_empty();

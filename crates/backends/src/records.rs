@@ -72,11 +72,11 @@ impl Engine {
     pub(crate) async fn put_record(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError> {
         let key = Key::record(&key);
         let cost = value.len() + key.as_bytes().len();
-        let _room = self.space.reserve(cost as u64 + ROW_ROOM).await?;
-        self.commit(Change::PutRecord { key, value, _room }, cost).await
+        let room = self.space.reserve(cost as u64 + ROW_ROOM).await?;
+        self.commit(Change::PutRecord { key, value }, cost, Some(room)).await
     }
 
     pub(crate) async fn remove_record(&self, key: &RecordKey) -> Result<(), StoreError> {
-        self.commit(Change::RemoveRecord { key: Key::record(key) }, 0).await
+        self.commit(Change::RemoveRecord { key: Key::record(key) }, 0, None).await
     }
 }

@@ -105,7 +105,8 @@ pub(crate) struct BlobRow {
 
 impl BlobRow {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64);
+        let inline = if let Place::Inline { bytes, .. } = &self.place { bytes.len() } else { 0 };
+        let mut out = Vec::with_capacity(64 + inline);
         let tag = match self.place {
             Place::Inline { .. } => 0,
             Place::Pack(_) => 1,

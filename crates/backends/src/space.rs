@@ -6,7 +6,7 @@ use parking_lot::{Condvar, Mutex};
 use store::StoreError;
 use tokio::sync::Notify;
 
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, Disk};
 use crate::settings::{Settings, Sizing};
 use crate::stats::Counters;
 
@@ -163,20 +163,19 @@ impl Space {
 
     /// How many bytes must go for the file system's sake; 0 when it cannot be asked.
     fn disk_shortage(&self, waiting: u64) -> u64 {
-        let Ok(free) = self.dir.free_bytes() else { return 0 };
-        let wanted = self.wanted_on_disk() + waiting;
-        if free < wanted { wanted + self.floor() / 2 - free } else { 0 }
+        let Ok(disk) = self.dir.disk() else { return 0 };
+        let wanted = self.wanted_on(disk) + waiting;
+        if disk.free < wanted { wanted + self.floor_of(disk) / 2 - disk.free } else { 0 }
     }
 
     /// What the file system must have free for what is reserved, and for others.
-    fn wanted_on_disk(&self) -> u64 {
-        self.floor() + self.reserved_bytes().saturating_sub(self.written.load(Ordering::Acquire))
+    fn wanted_on(&self, disk: Disk) -> u64 {
+        self.floor_of(disk) + self.reserved_bytes().saturating_sub(self.written.load(Ordering::Acquire))
     }
 
     /// Free space that is left to others and to the index; a small file system has a small floor.
-    fn floor(&self) -> u64 {
-        let disk = self.dir.disk_bytes().unwrap_or(u64::MAX);
-        self.sizing.floor.min(disk / 16)
+    fn floor_of(&self, disk: Disk) -> u64 {
+        self.sizing.floor.min(disk.size / 16)
     }
 
     /// How long a promise is kept.
@@ -191,7 +190,7 @@ impl Space {
 
     /// Whether the file system has room for the index's own small writes.
     pub(crate) fn disk_is_nearly_full(&self) -> bool {
-        self.dir.free_bytes().is_ok_and(|free| free < self.floor() / 4)
+        self.dir.disk().is_ok_and(|disk| disk.free < self.floor_of(disk) / 4)
     }
 
     fn try_reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Limit> {
@@ -204,8 +203,8 @@ impl Space {
         if used > self.sizing.max {
             return Err(Limit::Bound);
         }
-        match self.dir.free_bytes() {
-            Ok(free) if free < self.wanted_on_disk() => Err(Limit::Disk),
+        match self.dir.disk() {
+            Ok(disk) if disk.free < self.wanted_on(disk) => Err(Limit::Disk),
             // A file system that cannot tell is found full by the write itself.
             _ => Ok(reservation),
         }

@@ -3,12 +3,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use cache_types::{Digest, Hasher};
 use futures::StreamExt;
+use futures::future::join_all;
 use store::{BlobBody, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::blob_file::{FileWriter, file_len_at_most, file_path};
 use crate::engine::{Engine, Uncommitted};
-use crate::failure::{blocking, joined};
+use crate::failure::{Failure, blocking, joined};
 use crate::frame::FRAME_BYTES;
 use crate::key::Key;
 use crate::op::{Body, Change, FileName, NewFile, PutBlob};
@@ -18,13 +19,23 @@ use crate::touches::Touch;
 
 /// A blob up to this is held by the index itself.
 const INLINE_BYTES: usize = 2 * 1024;
-/// Up to this, hashing and compressing is quicker than a change of threads.
+/// Up to this in all, hashing and compressing is quicker than a change of threads.
 const AT_ONCE_BYTES: usize = 16 * 1024;
 /// What a small write may take in the index beside its bytes.
 const ROW_ROOM: u64 = 512;
 
 fn mismatch(expected: Digest, found: impl Into<String>) -> StoreError {
     StoreError::Mismatch { expected, found: found.into() }
+}
+
+/// What it may take on disk.
+fn room_of((_, put): &Put) -> u64 {
+    record_len(put.body.len_bytes()) + ROW_ROOM
+}
+
+/// Whether a blob is stored in one piece: in the index or in a pack.
+pub(crate) fn is_small(digest: &Digest) -> bool {
+    digest.size_bytes() <= FRAME_BYTES as u64
 }
 
 /// Checks size and hash of bytes in memory.
@@ -36,66 +47,111 @@ pub(crate) fn verify(digest: &Digest, data: &[u8]) -> Result<(), StoreError> {
     if found != *digest.hash() { Err(mismatch(*digest, format!("hash {found}"))) } else { Ok(()) }
 }
 
+/// A verified blob of at most 1 MiB, ready for the committer.
+type Put = (Digest, PutBlob);
+
 impl Engine {
     pub(crate) async fn write(self: &Arc<Self>, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
-        if digest.size_bytes() <= FRAME_BYTES as u64 {
-            self.write_small(digest, body).await
-        } else {
-            self.write_large(digest, body).await
+        if !is_small(&digest) {
+            return self.write_large(digest, body).await;
         }
-    }
-
-    async fn write_small(self: &Arc<Self>, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
         let size = usize::try_from(digest.size_bytes()).expect("at most 1 MiB");
         let Some(data) = body.collect(size).await? else {
             return Err(mismatch(digest, "more bytes"));
         };
-        if data.len() <= AT_ONCE_BYTES {
-            verify(&digest, &data)?;
-        } else {
-            let data = data.clone();
-            blocking(move || verify(&digest, &data)).await?;
-        }
-        self.put_small(digest, data, Touch::Written).await
+        self.write_small(vec![(digest, data)]).await.pop().unwrap_or_else(|| Err(Failure::Stopped.into()))
     }
 
-    /// Stores verified bytes of at most 1 MiB.
-    async fn put_small(self: &Arc<Self>, digest: Digest, data: Bytes, touch: Touch) -> Result<(), StoreError> {
-        if data.is_empty() {
-            return Ok(());
+    /// Verifies and stores small blobs, as one submission.
+    pub(crate) async fn write_small(self: &Arc<Self>, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        let mut outcomes = Vec::with_capacity(blobs.len());
+        let mut puts: Vec<Put> = Vec::with_capacity(blobs.len());
+        for prepared in self.prepare(blobs).await {
+            let put = prepared.transpose();
+            outcomes.push(match put {
+                Some(Ok(put)) => {
+                    puts.push(put);
+                    None
+                }
+                Some(Err(error)) => Some(Err(error)),
+                None => Some(Ok(())),
+            });
         }
-        let room = match self.space.reserve(record_len(data.len()) + ROW_ROOM).await {
-            Ok(room) => room,
-            // What is here already needs no room.
-            Err(_full) if self.is_promised(digest).await? => return Ok(()),
-            Err(full) => return Err(full),
+        let mut stored = self.put_all(puts).await.into_iter();
+        let outcomes = outcomes.into_iter().map(|known| known.or_else(|| stored.next()));
+        outcomes.map(|outcome| outcome.unwrap_or_else(|| Err(Failure::Stopped.into()))).collect()
+    }
+
+    /// Verifies blobs and encodes them as they are stored; `None` for what is empty.
+    async fn prepare(self: &Arc<Self>, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<Option<Put>, StoreError>> {
+        let count = blobs.len();
+        let at_once = blobs.iter().map(|(_, data)| data.len()).sum::<usize>() <= AT_ONCE_BYTES;
+        let engine = Arc::clone(self);
+        let prepare = move || {
+            let put = |(digest, data): (Digest, Bytes)| {
+                verify(&digest, &data)?;
+                Ok(engine.encode(digest, data, Touch::Written))
+            };
+            blobs.into_iter().map(put).collect()
         };
+        if at_once {
+            return prepare();
+        }
+        let prepared = blocking(move || Ok(prepare())).await;
+        prepared.unwrap_or_else(|_stopped| (0..count).map(|_| Err(Failure::Stopped.into())).collect())
+    }
+
+    /// A verified blob of at most 1 MiB as it is stored; `None` for the empty one, which always is.
+    fn encode(&self, digest: Digest, data: Bytes, touch: Touch) -> Option<Put> {
+        if data.is_empty() {
+            return None;
+        }
         let body = if data.len() <= INLINE_BYTES && self.space.index_has_room() {
             Body::Inline(data)
-        } else if data.len() <= AT_ONCE_BYTES {
-            Body::Frame(self.codec.encode(data))
         } else {
-            let engine = Arc::clone(self);
-            Body::Frame(blocking(move || Ok(engine.codec.encode(data))).await?)
+            Body::Frame(self.codec.encode(data))
         };
-        self.put(digest, body, touch, room).await
+        Some((digest, PutBlob { key: Key::blob(digest.hash()), size_bytes: digest.size_bytes(), body, touch }))
     }
 
-    async fn put(&self, digest: Digest, body: Body, touch: Touch, room: Reservation) -> Result<(), StoreError> {
-        let cost = match &body {
-            Body::Inline(bytes) => bytes.len(),
-            Body::Frame(frame) => frame.stored.len(),
-            Body::File(_) => 0,
-        };
-        let size_bytes = digest.size_bytes();
-        let put = PutBlob { key: Key::blob(digest.hash()), size_bytes, body, touch, _room: room };
-        self.commit(Change::Put(put), cost).await
+    /// Stores verified blobs, as one submission if there is room for all.
+    async fn put_all(self: &Arc<Self>, puts: Vec<Put>) -> Vec<Result<(), StoreError>> {
+        if puts.len() > 1
+            && let Ok(room) = self.space.reserve(puts.iter().map(room_of).sum()).await
+        {
+            return self.put_in(puts, room).await;
+        }
+        // Where there is no room for all, some may be here already, or find room alone.
+        join_all(puts.into_iter().map(|put| self.put_alone(put))).await
+    }
+
+    async fn put_alone(self: &Arc<Self>, put: Put) -> Result<(), StoreError> {
+        match self.space.reserve(room_of(&put)).await {
+            Ok(room) => self.put_in(vec![put], room).await.into_iter().collect(),
+            // What is here already needs no room.
+            Err(_full) if self.is_promised(put.0).await? => Ok(()),
+            Err(full) => Err(full),
+        }
+    }
+
+    async fn put_in(&self, puts: Vec<Put>, room: Reservation) -> Vec<Result<(), StoreError>> {
+        let costs: Vec<usize> = puts.iter().map(|(_, put)| put.body.len_bytes()).collect();
+        let changes = puts.into_iter().map(|(_, put)| Change::Put(put)).collect();
+        let outcomes = self.commit_all(changes, costs.iter().sum(), Some(room)).await;
+        let outcomes = outcomes.unwrap_or_else(|failure| costs.iter().map(|_| Err(failure.clone())).collect());
+        let each = outcomes.into_iter().zip(costs);
+        each.map(|(outcome, cost)| outcome.map_err(|failure| failure.into_store(cost as u64))).collect()
     }
 
     /// Stores bytes whose digest was made from them here. They are promised.
     pub(crate) async fn put_verified(self: &Arc<Self>, digest: Digest, data: Bytes) -> Result<(), StoreError> {
         if data.len() <= FRAME_BYTES {
-            return self.put_small(digest, data, Touch::Promised).await;
+            let engine = Arc::clone(self);
+            let put = blocking(move || Ok(engine.encode(digest, data, Touch::Promised))).await?;
+            return match put {
+                Some(put) => self.put_alone(put).await,
+                None => Ok(()),
+            };
         }
         let room = self.space.reserve(file_len_at_most(digest.size_bytes()) + ROW_ROOM).await?;
         let engine = Arc::clone(self);
@@ -108,7 +164,13 @@ impl Engine {
             upload.finish()
         });
         let (file, room) = file.await?;
-        self.put(digest, Body::File(file), Touch::Promised, room).await
+        self.put_file(digest, file, Touch::Promised, room).await
+    }
+
+    async fn put_file(&self, digest: Digest, file: NewFile, touch: Touch, room: Reservation) -> Result<(), StoreError> {
+        let (key, size_bytes) = (Key::blob(digest.hash()), digest.size_bytes());
+        let put = PutBlob { key, size_bytes, body: Body::File(file), touch };
+        self.commit(Change::Put(put), 0, Some(room)).await
     }
 
     async fn write_large(self: &Arc<Self>, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
@@ -120,7 +182,7 @@ impl Engine {
         let upload = blocking(move || Upload::new(&engine, digest, room)).await?;
         let upload = feed(digest, body, upload).await?;
         let (file, room) = blocking(move || upload.finish()).await?;
-        self.put(digest, Body::File(file), Touch::Written, room).await
+        self.put_file(digest, file, Touch::Written, room).await
     }
 
     /// Whether the blob is here; it is promised then.

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cache_types::{ByteRange, Digest};
 use futures::StreamExt;
 use store::{BlobBody, BlobStore, StoreError};
@@ -59,6 +60,10 @@ impl BlobStore for Bounded {
         }
         let _share = self.writes.take(cost(digest.size_bytes())).await?;
         self.inner.write(digest, body).await
+    }
+
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        self.inner.write_all(blobs).await
     }
 
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {

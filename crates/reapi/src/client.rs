@@ -23,8 +23,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cache_types::{ByteRange, Digest, DigestFunction, InstanceName};
-use store::{BlobBody, BlobStore, StoreError};
+use store::{BlobBody, BlobStore, StoreError, write_each};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -243,6 +244,10 @@ impl BlobStore for RemoteStore {
 
     async fn write(&self, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
         write::write(self, digest, body).await
+    }
+
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        write_each(self, blobs).await
     }
 
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {

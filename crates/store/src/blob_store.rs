@@ -1,7 +1,12 @@
 use async_trait::async_trait;
+use bytes::Bytes;
 use cache_types::{ByteRange, Digest};
+use futures::{StreamExt, stream};
 
 use crate::{BlobBody, StoreError};
+
+/// The writes of [`write_each`] that are under way at a time.
+const MAX_IN_FLIGHT: usize = 64;
 
 /// Content by digest. A blob is visible whole and verified, or not at all.
 ///
@@ -37,6 +42,10 @@ pub trait BlobStore: Send + Sync {
     /// [`StoreError::Full`] when there is no room; nothing is stored then.
     async fn write(&self, digest: Digest, body: BlobBody) -> Result<(), StoreError>;
 
+    /// Stores blobs that are in memory, each as [`BlobStore::write`] does; each succeeds or fails alone, and the answers are in
+    /// their order. A method of its own, because a store that can take them as one write does so for a fraction of the work.
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>>;
+
     /// The chunks whose concatenation is the blob, each a blob that is here, none over [`crate::MAX_CHUNK_BYTES`]; `None`
     /// when the blob or one of its chunks is not here. Cuts the blob when no list is known. Spec.
     ///
@@ -50,4 +59,10 @@ pub trait BlobStore: Send + Sync {
     /// # Errors
     /// [`StoreError::MissingChunk`], or [`StoreError::Mismatch`] when sizes or hash differ.
     async fn splice(&self, digest: Digest, chunks: &[Digest]) -> Result<(), StoreError>;
+}
+
+/// Writes blobs one by one, some at a time: [`BlobStore::write_all`] where there is no shorter way.
+pub async fn write_each(store: &impl BlobStore, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+    let writes = blobs.into_iter().map(|(digest, data)| store.write(digest, data.into()));
+    stream::iter(writes).buffered(MAX_IN_FLIGHT).collect().await
 }

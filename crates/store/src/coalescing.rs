@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cache_types::{ByteRange, Digest};
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -187,6 +188,10 @@ impl BlobStore for Coalescing {
 
     async fn write(&self, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
         self.inner.far.write(digest, body).await
+    }
+
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        self.inner.far.write_all(blobs).await
     }
 
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {

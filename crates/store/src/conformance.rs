@@ -48,6 +48,7 @@ pub async fn blob_store(store: &dyn BlobStore, seed: u64) {
     failing_bodies_store_nothing(store, seed).await;
     writing_again_succeeds(store, seed).await;
     concurrent_writes_of_one_blob_succeed(store, seed).await;
+    blobs_of_a_batch_fail_alone(store, seed).await;
     missing_digests_are_listed_once(store, seed).await;
     split_blobs_are_their_chunks(store, seed).await;
     split_gives_the_cuts_of_the_specification(store).await;
@@ -290,6 +291,38 @@ async fn concurrent_writes_of_one_blob_succeed(store: &dyn BlobStore, seed: u64)
         }
         assert_present(store, &digest, &data).await;
     }
+}
+
+async fn blobs_of_a_batch_fail_alone(store: &dyn BlobStore, seed: u64) {
+    assert!(store.write_all(Vec::new()).await.is_empty());
+    let blob = |n: usize, len| {
+        let data = noise(seed, &format!("batch {n}"), len);
+        (sha256(&data), data)
+    };
+    let sizes = [1, 100, 2 * KIB, 2 * KIB + 1, 20 * KIB, 300 * KIB, MIB + 1];
+    let good: Vec<(Digest, Bytes)> = (0..100).zip(sizes.into_iter().cycle()).map(|(n, len)| blob(n, len)).collect();
+    let (absent, data) = blob(1000, 3000);
+    let bad = [
+        (absent, data.slice(1..)),
+        (absent, noise(seed, "other bytes", 3000)),
+        (with_size(absent, 2999), data.slice(1..)),
+        (with_size(good[1].0, 99), good[1].1.slice(1..)),
+    ];
+    let again = [good[3].clone(), good[4].clone(), (Digest::empty(DigestFunction::Sha1), Bytes::new())];
+    let batch = [&bad[..2], &good, &bad[2..], &again].concat();
+    let written = store.write_all(batch).await;
+    assert_eq!(written.len(), 2 + good.len() + 2 + again.len());
+    for (at, result) in written.into_iter().enumerate() {
+        if at < 2 || (2 + good.len()..4 + good.len()).contains(&at) {
+            assert_mismatch(result, &format!("blob {at} of a batch"));
+        } else {
+            result.unwrap_or_else(|error| panic!("blob {at} of a batch: {error:?}"));
+        }
+    }
+    for (digest, data) in &good {
+        assert_present(store, digest, data).await;
+    }
+    assert_absent(store, &absent).await;
 }
 
 async fn missing_digests_are_listed_once(store: &dyn BlobStore, seed: u64) {

@@ -6,7 +6,7 @@ use cache_types::{ByteRange, Digest};
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
-use crate::{BlobBody, BlobStore, StoreError};
+use crate::{BlobBody, BlobStore, StoreError, write_each};
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +132,10 @@ impl<S: BlobStore> BlobStore for Faulty<S> {
             Some(Fault::CutAfter(bytes)) => self.inner.write(digest, cut(body, bytes)).await,
             Some(Fault::Flipped) | None => self.inner.write(digest, body).await,
         }
+    }
+
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        write_each(self, blobs).await
     }
 
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {

@@ -20,7 +20,7 @@ pub mod conformance;
 #[cfg(feature = "testkit")]
 mod faulty;
 
-pub use blob_store::BlobStore;
+pub use blob_store::{BlobStore, write_each};
 pub use body::BlobBody;
 pub use chunker::{AVG_CHUNK_BYTES, Chunker, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
 pub use coalescing::Coalescing;

@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 
 use crate::{
     BlobBody, BlobStore, Chunker, LongPromise, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup, StoreError,
+    write_each,
 };
 
 /// A store in memory, unbounded: for tests, and as the plainest statement of what the traits mean.
@@ -100,6 +101,10 @@ impl BlobStore for MemoryStore {
             self.insert(digest, Content::Whole(data.into()));
         }
         Ok(())
+    }
+
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        write_each(self, blobs).await
     }
 
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {

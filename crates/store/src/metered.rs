@@ -18,6 +18,8 @@ pub enum StoreCall {
     Read,
     /// [`BlobStore::write`], the time that the sender takes included.
     Write,
+    /// [`BlobStore::write_all`], of whose failures each blob counts.
+    WriteAll,
     /// [`BlobStore::split`]
     Split,
     /// [`BlobStore::splice`]
@@ -34,10 +36,11 @@ pub enum StoreCall {
 
 impl StoreCall {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::FindMissing,
         Self::Read,
         Self::Write,
+        Self::WriteAll,
         Self::Split,
         Self::Splice,
         Self::GetRecord,
@@ -52,6 +55,7 @@ impl StoreCall {
             Self::FindMissing => "find_missing",
             Self::Read => "read",
             Self::Write => "write",
+            Self::WriteAll => "write_all",
             Self::Split => "split",
             Self::Splice => "splice",
             Self::GetRecord => "get_record",
@@ -151,6 +155,18 @@ impl<S: BlobStore> BlobStore for Metered<S> {
         if written.is_ok() {
             self.meters.written_bytes.fetch_add(digest.size_bytes(), Ordering::Relaxed);
         }
+        written
+    }
+
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        let since = Instant::now();
+        let sizes: Vec<u64> = blobs.iter().map(|(digest, _)| digest.size_bytes()).collect();
+        let written = self.inner.write_all(blobs).await;
+        self.meters.latencies[StoreCall::WriteAll as usize].observe(since.elapsed());
+        let failures = written.iter().filter(|written| written.is_err()).count();
+        self.meters.failures[StoreCall::WriteAll as usize].fetch_add(failures as u64, Ordering::Relaxed);
+        let bytes = sizes.iter().zip(&written).filter(|(_, written)| written.is_ok()).map(|(size, _)| size).sum();
+        self.meters.written_bytes.fetch_add(bytes, Ordering::Relaxed);
         written
     }
 

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cache_types::{ByteRange, Digest};
-use futures::TryStreamExt;
 use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use self::remembered::Remembered;
 use crate::{BlobBody, BlobStore, StoreError};
+
+/// The blobs of one batch that are passed on at a time.
+const MAX_PASSED_ON: usize = 64;
 
 /// Takes the digest of a blob that is near, to send it to the far store later. Waits only to slow its caller down.
 pub type QueueForFar = Arc<dyn Fn(Digest) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -138,6 +142,16 @@ impl BlobStore for TwoLevel {
     async fn write(&self, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
         self.near.write(digest, body).await?;
         self.pass_on(digest).await
+    }
+
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        let digests: Vec<Digest> = blobs.iter().map(|(digest, _)| *digest).collect();
+        let written = self.near.write_all(blobs).await;
+        let passed = digests.into_iter().zip(written).map(|(digest, written)| async move {
+            written?;
+            self.pass_on(digest).await
+        });
+        stream::iter(passed).buffered(MAX_PASSED_ON).collect().await
     }
 
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {

@@ -39,6 +39,10 @@ impl<S: BlobStore> BlobStore for Verifying<S> {
         self.inner.write(digest, body).await
     }
 
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        self.inner.write_all(blobs).await
+    }
+
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {
         self.inner.split(digest).await
     }

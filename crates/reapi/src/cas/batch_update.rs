@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use cache_types::Digest;
-use futures::{StreamExt, stream};
+use store::StoreError;
 use tonic::Status;
 use tonic_types::pb;
 
@@ -8,12 +8,8 @@ use crate::convert::{self, DigestReader};
 use crate::core::Core;
 use crate::limits::MAX_BATCH_BYTES;
 use crate::proto::re;
-use crate::proto::re::batch_update_blobs_request::Request;
 use crate::proto::re::batch_update_blobs_response::Response;
 use crate::{ZstdLimits, status, zstd_stream};
-
-/// The writes of one batch that are under way at a time, so that the store can commit them together.
-const MAX_IN_FLIGHT: usize = 64;
 
 /// The compressed bytes of an item that are decoded without leaving the async thread.
 const DECODE_INLINE_BYTES: usize = 64 * 1024;
@@ -27,9 +23,24 @@ pub(super) async fn batch_update(
     let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
     check_count(request.requests.len())?;
     check_total(request.requests.iter().filter_map(|item| item.digest.as_ref()))?;
-    let items: Vec<_> = request.requests.into_iter().map(|item| Item::read(&mut reader, item)).collect();
-    let responses = stream::iter(items).map(|item| item.store(core)).buffered(MAX_IN_FLIGHT).collect().await;
-    Ok(re::BatchUpdateBlobsResponse { responses })
+    let (mut unpacked, mut blobs) = (Vec::with_capacity(request.requests.len()), Vec::new());
+    for item in request.requests {
+        let digest = reader.required(item.digest.as_ref(), "digest");
+        let blob = unpack(core, digest, item.data, item.compressor).await;
+        unpacked.push((item.digest, blob.map(|blob| blobs.push(blob))));
+    }
+    let mut written = core.blobs.write_all(blobs).await.into_iter();
+    let mut stored = || written.next().unwrap_or_else(|| Err(no_answer())).map_err(status::from_store);
+    let responses = unpacked.into_iter().map(|(digest, unpacked)| {
+        let outcome = unpacked.and_then(|()| stored());
+        let status = outcome.map_or_else(|status| status::to_item(&status), |()| pb::Status::default());
+        Response { digest, status: Some(status) }
+    });
+    Ok(re::BatchUpdateBlobsResponse { responses: responses.collect() })
+}
+
+fn no_answer() -> StoreError {
+    StoreError::Internal { level: "the store", source: "it said nothing of a blob".into() }
 }
 
 /// The most items of a batch: the answer repeats each digest and has to stay below 4 MiB.
@@ -53,42 +64,24 @@ pub(super) fn check_total<'a>(mut digests: impl Iterator<Item = &'a re::Digest>)
     Ok(())
 }
 
-/// One blob of the batch, its digest read or refused.
-struct Item {
-    sent: Option<re::Digest>,
+/// One blob as it is to be stored.
+async fn unpack(
+    core: &Core,
     digest: Result<Digest, Status>,
     data: Bytes,
     compressor: i32,
-}
-
-impl Item {
-    fn read(reader: &mut DigestReader, request: Request) -> Self {
-        let digest = reader.required(request.digest.as_ref(), "digest");
-        Self { sent: request.digest, digest, data: request.data, compressor: request.compressor }
+) -> Result<(Digest, Bytes), Status> {
+    let digest = digest?;
+    core.check_size(&digest)?;
+    let data = match re::compressor::Value::try_from(compressor) {
+        Ok(re::compressor::Value::Identity) => data,
+        Ok(re::compressor::Value::Zstd) => decode(data, digest.size_bytes(), core.limits().zstd).await?,
+        _ => return Err(status::invalid(format!("compressor {compressor} is not offered"))),
+    };
+    if data.len() as u64 != digest.size_bytes() {
+        return Err(status::invalid(format!("{} bytes came for {digest}", data.len())));
     }
-
-    async fn store(self, core: &Core) -> Response {
-        let digest = self.sent.clone();
-        let status = match self.try_store(core).await {
-            Ok(()) => pb::Status::default(),
-            Err(status) => status::to_item(&status),
-        };
-        Response { digest, status: Some(status) }
-    }
-
-    async fn try_store(self, core: &Core) -> Result<(), Status> {
-        let digest = self.digest?;
-        core.check_size(&digest)?;
-        let data = match re::compressor::Value::try_from(self.compressor) {
-            Ok(re::compressor::Value::Identity) => self.data,
-            Ok(re::compressor::Value::Zstd) => decode(self.data, digest.size_bytes(), core.limits().zstd).await?,
-            _ => return Err(status::invalid(format!("compressor {} is not offered", self.compressor))),
-        };
-        if data.len() as u64 != digest.size_bytes() {
-            return Err(status::invalid(format!("{} bytes came for {digest}", data.len())));
-        }
-        core.blobs.write(digest, data.into()).await.map_err(status::from_store)
-    }
+    Ok((digest, data))
 }
 
 /// Decodes an item; the output is at most what the digest declares and one byte. Spec: R-051.
@@ -109,6 +102,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::proto::re::batch_update_blobs_request::Request;
     use crate::{Limits, Settings};
 
     fn item(data: &[u8], sent: Vec<u8>, compressor: re::compressor::Value) -> Request {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest, InstanceName};
 use futures::TryStreamExt;
-use store::{BlobBody, BlobStore, StoreError};
+use store::{BlobBody, BlobStore, StoreError, write_each};
 use tokio::task::JoinSet;
 
 use super::status::LEVEL;
@@ -157,6 +157,10 @@ impl BlobStore for Guarded {
 
     async fn write(&self, digest: Digest, body: BlobBody) -> Result<(), StoreError> {
         self.guarded(|remote| async move { remote.write(digest, body).await }).await
+    }
+
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        write_each(self, blobs).await
     }
 
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {

@@ -28,6 +28,10 @@ impl BlobStore for InPieces {
         self.0.write(digest, body).await
     }
 
+    async fn write_all(&self, blobs: Vec<(Digest, Bytes)>) -> Vec<Result<(), StoreError>> {
+        self.0.write_all(blobs).await
+    }
+
     async fn split(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {
         self.0.split(digest).await
     }
