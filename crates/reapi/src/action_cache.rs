@@ -23,7 +23,7 @@ use crate::writer;
 pub(crate) use get::{decode, find, get, is_complete};
 pub(crate) use known::KnownResults;
 pub(crate) use stored::{ActionName, Found, parse_key, provenance};
-pub(crate) use update::{put, remove};
+pub(crate) use update::{put, remove, update};
 
 /// The ActionCache service. Results pass as the bytes they are stored as.
 pub(crate) struct ActionCache(pub(crate) Arc<Core>);
@@ -42,7 +42,7 @@ impl raw::action_cache_server::ActionCache for ActionCache {
     ) -> Result<Response<Bytes>, Status> {
         access::check_named(request.extensions(), Role::AcWrite, &request.get_ref().instance_name)?;
         let (_, extensions, request) = request.into_parts();
-        update::update(&self.0, request, writer::of(&extensions)).await.map(Response::new)
+        update(&self.0, request, writer::of(&extensions)).await.map(Response::new)
     }
 }
 

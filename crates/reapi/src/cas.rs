@@ -21,6 +21,7 @@ use crate::wire::raw::content_addressable_storage_server::ContentAddressableStor
 use crate::{access, status};
 
 pub(crate) use batch_read::batch_read;
+pub(crate) use batch_update::batch_update;
 pub(crate) use find_missing::missing_of;
 
 /// The ContentAddressableStorage service.
@@ -41,7 +42,7 @@ impl ContentAddressableStorage for Cas {
         request: Request<re::BatchUpdateBlobsRequest>,
     ) -> Result<Response<re::BatchUpdateBlobsResponse>, Status> {
         access::check_named(request.extensions(), Role::CasWrite, &request.get_ref().instance_name)?;
-        batch_update::batch_update(&self.0, request.into_inner()).await.map(Response::new)
+        batch_update(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn batch_read_blobs(

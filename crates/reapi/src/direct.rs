@@ -1,5 +1,5 @@
-//! The calls that clients make most, answered below tonic: GetActionResult, FindMissingBlobs, BatchReadBlobs and
-//! ByteStream.Read.
+//! The calls that clients make most, answered below tonic: GetActionResult, UpdateActionResult, FindMissingBlobs,
+//! BatchReadBlobs, BatchUpdateBlobs and ByteStream.Read.
 //!
 //! They are the calls of the ordinary services, and answer through the same code. What is spared is around them: the
 //! router, boxed bodies, and the copy of each blob into an encoder's buffer. Whatever is not the plain form of such a call
@@ -39,7 +39,8 @@ use crate::observer::{Code, Endpoint, Rpc};
 use crate::proto::bytestream::ReadRequest;
 use crate::proto::re;
 use crate::request_metadata::Requester;
-use crate::{access, action_cache, bytestream, cas, status};
+use crate::wire::UpdateActionResultRequest;
+use crate::{access, action_cache, bytestream, cas, status, wire, writer};
 
 /// What the ordinary services make of a request.
 type Ordinary = <Routes as Service<Request<Body>>>::Future;
@@ -82,8 +83,10 @@ where
 fn hot<B>(request: &Request<B>) -> Option<Rpc> {
     let rpc = match request.uri().path() {
         "/build.bazel.remote.execution.v2.ActionCache/GetActionResult" => Rpc::GetActionResult,
+        "/build.bazel.remote.execution.v2.ActionCache/UpdateActionResult" => Rpc::UpdateActionResult,
         "/build.bazel.remote.execution.v2.ContentAddressableStorage/FindMissingBlobs" => Rpc::FindMissingBlobs,
         "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchReadBlobs" => Rpc::BatchReadBlobs,
+        "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchUpdateBlobs" => Rpc::BatchUpdateBlobs,
         "/google.bytestream.ByteStream/Read" => Rpc::Read,
         _ => return None,
     };
@@ -104,15 +107,22 @@ fn is_plain(headers: &HeaderMap) -> bool {
 /// A hot call that was understood.
 enum Hot<'a> {
     GetActionResult(re::GetActionResultRequest),
+    UpdateActionResult(UpdateActionResultRequest),
     FindMissingBlobs(DigestList<'a>),
     BatchReadBlobs(re::BatchReadBlobsRequest),
+    BatchUpdateBlobs(re::BatchUpdateBlobsRequest),
     Read(ReadRequest),
 }
 
 impl<'a> Hot<'a> {
     /// `None` for what the ordinary services have to refuse, or to make sense of.
-    fn parse(rpc: Rpc, message: &'a [u8]) -> Option<Self> {
+    fn parse(rpc: Rpc, whole: &'a Bytes) -> Option<Self> {
+        let message = receive::payload(whole);
+        // What is written is parts of the bytes that came, not copies of them.
+        let shared = || wire::check_entries(message).ok().map(|()| whole.slice_ref(message));
         match rpc {
+            Rpc::UpdateActionResult => Message::decode(shared()?).ok().map(Self::UpdateActionResult),
+            Rpc::BatchUpdateBlobs => Message::decode(shared()?).ok().map(Self::BatchUpdateBlobs),
             Rpc::GetActionResult => Message::decode(message).ok().map(Self::GetActionResult),
             Rpc::FindMissingBlobs => DigestList::parse(message).map(Self::FindMissingBlobs),
             Rpc::BatchReadBlobs => Message::decode(message).ok().map(Self::BatchReadBlobs),
@@ -122,12 +132,23 @@ impl<'a> Hot<'a> {
     }
 
     async fn run(self, core: &Core, head: &Parts) -> Result<Answer, Status> {
-        let may_read = |instance_name: &str| access::check_named(&head.extensions, Role::Read, instance_name);
+        let may = |role, instance_name: &str| access::check_named(&head.extensions, role, instance_name);
+        let may_read = |instance_name: &str| may(Role::Read, instance_name);
         match self {
             Self::GetActionResult(request) => {
                 may_read(&request.instance_name)?;
                 let requester = Requester::of(&head.headers);
                 action_cache::get(core, &requester, request).await.map(|result| Answer::of(frames::message(result)))
+            }
+            Self::UpdateActionResult(request) => {
+                may(Role::AcWrite, &request.instance_name)?;
+                let stored = action_cache::update(core, request, writer::of(&head.extensions)).await;
+                stored.map(|result| Answer::of(frames::message(result)))
+            }
+            Self::BatchUpdateBlobs(request) => {
+                may(Role::CasWrite, &request.instance_name)?;
+                let response = cas::batch_update(core, request).await;
+                response.map(|response| Answer::of(frames::message(response.encode_to_vec().into())))
             }
             Self::FindMissingBlobs(list) => {
                 may_read(list.instance_name)?;
@@ -154,7 +175,7 @@ impl Direct {
         let (head, mut body) = request.into_parts();
         let gathered = match receive::message(&mut body, &self.core.messages).await {
             Received::Message(whole, _share) => {
-                if let Some(hot) = Hot::parse(rpc, receive::payload(&whole)) {
+                if let Some(hot) = Hot::parse(rpc, &whole) {
                     return Ok(self.run(rpc, hot, &head, whole.len()).await);
                 }
                 whole

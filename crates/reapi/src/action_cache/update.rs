@@ -22,7 +22,7 @@ const EXECUTION_METADATA: u32 = 9;
 const MAX_ACTION_BYTES: usize = 1024 * 1024;
 
 /// Stores the result of an action; gives it as stored. Spec.
-pub(super) async fn update(core: &Core, request: UpdateActionResultRequest, writer: &str) -> Result<Bytes, Status> {
+pub(crate) async fn update(core: &Core, request: UpdateActionResultRequest, writer: &str) -> Result<Bytes, Status> {
     let instance = convert::instance(&request.instance_name)?;
     let mut reader = DigestReader::new(&core.settings, request.digest_function)?;
     let action = reader.required(request.action_digest.as_ref(), "action_digest")?;

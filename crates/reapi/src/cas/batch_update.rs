@@ -15,7 +15,7 @@ use crate::{ZstdLimits, status, zstd_stream};
 const DECODE_INLINE_BYTES: usize = 64 * 1024;
 
 /// Stores each blob, in order; items fail alone. Spec.
-pub(super) async fn batch_update(
+pub(crate) async fn batch_update(
     core: &Core,
     request: re::BatchUpdateBlobsRequest,
 ) -> Result<re::BatchUpdateBlobsResponse, Status> {

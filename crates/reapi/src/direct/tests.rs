@@ -11,6 +11,7 @@ const GET: &str = "/build.bazel.remote.execution.v2.ActionCache/GetActionResult"
 const UPDATE: &str = "/build.bazel.remote.execution.v2.ActionCache/UpdateActionResult";
 const FIND: &str = "/build.bazel.remote.execution.v2.ContentAddressableStorage/FindMissingBlobs";
 const BATCH: &str = "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchReadBlobs";
+const UPDATE_BLOBS: &str = "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchUpdateBlobs";
 const READ: &str = "/google.bytestream.ByteStream/Read";
 
 struct Fixture {
@@ -138,6 +139,32 @@ async fn batches_and_reads_are_answered_as_by_the_ordinary_services() {
 }
 
 #[tokio::test]
+async fn batches_are_stored_as_by_the_ordinary_service() {
+    let fixture = Fixture::new().await;
+    let blob = |data: &[u8], sent: &[u8]| re::batch_update_blobs_request::Request {
+        digest: Some(to_wire(&Digest::of(DigestFunction::Sha256, data))),
+        data: Bytes::copy_from_slice(sent),
+        compressor: 0,
+    };
+    let large = vec![7; 300_000];
+    for (requests, instance, code) in [
+        (vec![blob(b"one", b"one"), blob(b"two", b"three"), blob(b"", b"")], "", "0"),
+        (vec![blob(&large, &large), blob(b"four", b"four")], "", "0"),
+        (vec![blob(b"five", b"five")], "a/blobs", "3"),
+        (vec![], "", "0"),
+    ] {
+        let request =
+            re::BatchUpdateBlobsRequest { instance_name: instance.to_owned(), requests, ..Default::default() };
+        assert_eq!(fixture.ask(UPDATE_BLOBS, &request).await.code.as_deref(), Some(code), "{instance:?}");
+    }
+    for (data, is_here) in [(&b"one"[..], true), (b"two", false), (&large, true), (b"four", true), (b"five", false)] {
+        let digest = Digest::of(DigestFunction::Sha256, data);
+        let missing = fixture.direct.core.missing(&[digest]).await.expect("asked");
+        assert_eq!(missing.is_empty(), is_here, "{digest}");
+    }
+}
+
+#[tokio::test]
 async fn action_results_are_answered_as_by_the_ordinary_service() {
     let fixture = Fixture::new().await;
     let action = to_wire(&Digest::of(DigestFunction::Sha256, b"action"));
@@ -164,9 +191,7 @@ async fn action_results_are_answered_as_by_the_ordinary_service() {
             action_result: Some(result),
             ..Default::default()
         };
-        let request = Fixture::request(UPDATE, &update.encode_to_vec(), &[]);
-        let Either::Left(stored) = fixture.direct.clone().call(request) else { panic!("writes are not hot") };
-        assert_eq!(seen(stored.await).await.code.as_deref(), Some("0"));
+        assert_eq!(fixture.ask(UPDATE, &update).await.code.as_deref(), Some("0"));
         let small = fixture.small.hash().to_string();
         // The second time the result is known.
         for _ in 0..2 {
@@ -198,7 +223,7 @@ async fn calls_are_counted_once_on_either_way() {
 }
 
 #[tokio::test]
-async fn who_may_not_read_is_refused_on_either_way() {
+async fn who_may_not_is_refused_on_either_way() {
     let fixture = Fixture::new().await;
     let prefix = InstanceName::parse("team").expect("a name");
     let reader = Caller::known("r", "", vec![Grant { prefix, roles: [Role::Read].into_iter().collect() }]);
@@ -232,6 +257,14 @@ async fn who_may_not_read_is_refused_on_either_way() {
         (Some(&reader), "other", Some("7")),
         (Some(&reader), "team/a", None),
     ] {
+        let instance_name = instance.to_owned();
+        let update = re::UpdateActionResultRequest { instance_name: instance_name.clone(), ..Default::default() }
+            .encode_to_vec();
+        let blobs = re::BatchUpdateBlobsRequest { instance_name, ..Default::default() }.encode_to_vec();
+        for (path, message) in [(UPDATE, update), (UPDATE_BLOBS, blobs)] {
+            let asked = seen(fixture.direct.clone().call(request(path, message, caller)).await).await;
+            assert_eq!(asked.code.as_deref(), refusal.or(Some("7")), "{path}: a reader writes nowhere");
+        }
         for (path, message) in messages(instance) {
             let asked = seen(fixture.direct.clone().call(request(path, message.clone(), caller)).await).await;
             let ordinary = seen(fixture.direct.rest.clone().call(request(path, message, caller)).await).await;
