@@ -4,11 +4,15 @@ mod harness;
 use std::path::Path;
 use std::process::Command;
 
+use harness::bytestream::WriteRequest;
 use harness::identity::token;
 use harness::tool::{Run, run};
-use harness::{Server, http};
+use harness::{Blob, Client, Random, Server, http, re, sha256};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tonic::{Code, Status};
 
 fn twofold(args: &[&str]) -> Run {
     run(&mut program(args))
@@ -109,6 +113,111 @@ fn secrets_are_neither_shown_nor_kept() {
     let server = Server::start(&["--config", &file, "--log", "debug"]);
     assert_eq!(status(&server, "GET /v8/artifacts/status", &format!("Bearer {secret}")), 200);
     assert!(!server.log().contains(&secret));
+}
+
+/// An upload of `blob` whose first half is sent; the rest comes when the sender is used.
+fn half(client: &Client, blob: &Blob) -> (mpsc::UnboundedSender<WriteRequest>, JoinHandle<Result<i64, Status>>) {
+    let (send, messages) = mpsc::unbounded_channel();
+    let (resource_name, data) = (client.write_name(&blob.digest), blob.data[..blob.data.len() / 2].to_vec());
+    send.send(WriteRequest { resource_name, data, ..Default::default() }).expect("the other end is here");
+    let messages =
+        futures::stream::unfold(messages, |mut messages| async move { Some((messages.recv().await?, messages)) });
+    let client = client.clone();
+    (send, tokio::spawn(async move { client.write_stream(messages).await }))
+}
+
+/// The messages of an upload in two halves.
+async fn write_in_two(client: &Client, blob: &Blob) -> Result<i64, Status> {
+    let pieces = harness::pieces(&client.write_name(&blob.digest), &blob.data, blob.data.len().div_ceil(2));
+    client.write_messages(pieces).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_refuse_what_is_over_them_and_follow_the_file() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = write(&folder, "c.toml", "[limits]\nconcurrent_uploads = 1\npatience = '100ms'\nmessage = '8MiB'\n");
+    let limits = ["--limit", "zstd_window=1MiB", "--limit", "zstd_ratio=1000"];
+    let server = Server::start(&[&["--config", &file][..], &limits].concat());
+    let client = server.client();
+    let mut random = Random::new(1);
+    let blobs: Vec<Blob> = (0..4).map(|_| Blob::random(&mut random, 1_000_000)).collect();
+
+    // One upload has the one place; whole small ones pass, others are told to come back.
+    let (rest, held) = half(&client, &blobs[0]);
+    let busy = loop {
+        match write_in_two(&client, &blobs[1]).await {
+            Ok(_) => {}
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(busy.code(), Code::ResourceExhausted, "{busy}");
+    assert!(!busy.details().is_empty(), "it says when to come back: {busy:?}");
+    let put = http::ask(server.listener(), "PUT /webdav/x", &[], b"x");
+    assert_eq!((put.code, put.header("retry-after")), (503, "1"));
+    client.write(&Blob::new("small")).await.expect("whole in its first message");
+
+    let frame = |log: u32, len: usize| {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("a context");
+        encoder.window_log(log).expect("a window");
+        encoder.include_contentsize(false).expect("settable");
+        let zeros = vec![0; 1 << 20];
+        (0..len >> 20).for_each(|_| std::io::Write::write_all(&mut encoder, &zeros).expect("memory"));
+        encoder.finish().expect("memory")
+    };
+    let packed = async |log, len: usize| {
+        let digest = sha256(&vec![0; len]);
+        let line = format!("PUT /cas/{}", digest.hash);
+        let size = len.to_string();
+        let headers = [("Content-Encoding", "zstd"), ("X-Digest-SizeBytes", &*size)];
+        http::ask(server.listener(), &line, &headers, &frame(log, len)).code
+    };
+    let large = |len| re::FindMissingBlobsRequest { instance_name: "x".repeat(len), ..Default::default() };
+    let ask = async |len| client.cas().find_missing_blobs(large(len)).await.map(drop).map_err(|status| status.code());
+    assert_eq!(ask(9 << 20).await, Err(Code::ResourceExhausted));
+    assert_eq!(ask(1 << 20).await, Err(Code::InvalidArgument), "no such name");
+
+    write(&folder, "c.toml", "[limits]\nconcurrent_uploads = 2\npatience = '100ms'\nno_progress = '300ms'\n");
+    server.hang_up();
+    server.wait_for_log("SIGHUP: the settings were read again", 1);
+    assert_eq!(write_in_two(&client, &blobs[2]).await.expect("a second place"), 1_000_000);
+    assert_eq!(ask(9 << 20).await, Err(Code::InvalidArgument), "16 MiB by default");
+    assert_eq!((packed(20, 2 << 20).await, packed(21, 2 << 20).await), (200, 400), "windows of 1 and 2 MiB");
+    assert_eq!(packed(20, 300 << 20).await, 400, "zeros are dense");
+    let (_rest, still) = half(&client, &blobs[3]);
+    let ended = still.await.expect("a task").expect_err("it stands still");
+    assert_eq!(ended.code(), Code::DeadlineExceeded, "{ended}");
+    // What began before keeps what it was given.
+    let data = blobs[0].data[500_000..].to_vec();
+    rest.send(WriteRequest { write_offset: 500_000, finish_write: true, data, ..Default::default() }).expect("open");
+    assert_eq!(held.await.expect("a task").expect("stored"), 1_000_000);
+}
+
+#[test]
+fn limits_are_named_checked_and_shown() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let bad = "[limits]\nmessage = '1MiB'\nconcurrent_uploads = 0\nzstd_window = '3MiB'\nzstd_ratio = -1\n";
+    let run = twofold(&["config", "check", &write(&folder, "bad.toml", bad)]);
+    assert_eq!(run.code, 1);
+    assert!(run.output.contains("limits.zstd_ratio"), "{}", run.output);
+    let run = twofold(&["config", "check", &write(&folder, "bad.toml", &bad.replace("-1", "1"))]);
+    for key in ["limits.message", "limits.concurrent_uploads", "limits.zstd_window"] {
+        assert!(run.output.contains(key), "{key}: {}", run.output);
+    }
+    let mut command = program(&["config", "show", "--limit", "message=9MiB", "--limit", "concurrent_uploads=7"]);
+    let shown = self::run(command.env("TWOFOLD_LIMIT", "message=8MiB")).expect_success().output;
+    for line in [
+        "message = \"9.0 MiB\"",
+        "concurrent_uploads = 7",
+        "zstd_window = \"8.0 MiB\"",
+        "zstd_ratio = 10000",
+        "patience = \"10s\"",
+    ] {
+        assert!(shown.contains(line), "{line}:\n{shown}");
+    }
+    let shown = write(&folder, "shown.toml", &shown);
+    twofold(&["config", "check", &shown]).expect_success();
+    let refused = twofold(&["config", "show", "--limit", "streams=1"]);
+    assert!(refused.code != 0 && refused.output.contains("limits.streams"), "{}", refused.output);
 }
 
 #[test]

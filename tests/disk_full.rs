@@ -159,6 +159,29 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     drop(server);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_nothing_that_was_written_a_short_while_ago() {
+    let owned = tempfile::tempdir().expect("a temporary folder");
+    let disk = Tmpfs::mount(&owned.path().join("disk"), "96m");
+    let server = Server::start_in(&disk.0.join("data"), &["--max-size", "1GiB", "--evict-floor", "1h"]);
+    let client = server.client();
+    let mut random = Random::new(8);
+    let mut written = Vec::new();
+    let refusal = loop {
+        let blob = Blob::random(&mut random, 300_000);
+        match client.write(&blob).await {
+            Ok(_) => written.push(blob.digest),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
+    assert!(refusal.message().contains("written in the last"), "{refusal}");
+    let put = harness::http::ask(server.listener(), "PUT /webdav/x", &[], &random.bytes(20_000_000));
+    assert_eq!(put.code, 507);
+    // Nobody has asked for any of them since they were acknowledged.
+    read_all(&client, &written).await;
+}
+
 /// The first message of an upload of `digest`, and nothing behind it until `more` is sent or dropped.
 fn begun(
     client: &Client,
