@@ -13,6 +13,8 @@ use crate::op::{Body, Change, Done, Op, PutBlob, Submission, Taken};
 use crate::pack::PackWriter;
 
 const MAX_GROUP_CHANGES: usize = 4096;
+/// Touches that are written at a time.
+const MAX_GROUP_TOUCHES: usize = 1024;
 const MAX_GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// Touches wait this long at most.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
@@ -153,7 +155,7 @@ impl Committer {
         // A touch writes its row again, with the bytes it holds: all at once would be memory and a log without bound.
         while touches.peek().is_some() {
             let mut group = Group::new(&self.engine);
-            for (key, touch) in touches.by_ref().take(MAX_GROUP_OPS) {
+            for (key, touch) in touches.by_ref().take(MAX_GROUP_TOUCHES) {
                 group.apply_touch(&key, touch)?;
             }
             group.finish(&[], Sync::No)?;

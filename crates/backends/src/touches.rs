@@ -97,7 +97,9 @@ impl Ages {
                 // As the queue is sorted, so that what may go is always in front of what may not. A record is younger than
                 // its place in the queue: the floor is for blobs.
                 Queue::Written => self.floor_ms == 0 || millis(now) >= life.time_ms.saturating_add(self.floor_ms),
-                Queue::Leased | Queue::Kept => self.age(class, life, now).is_some_and(|age| millis(age) >= self.lease_ms),
+                Queue::Leased | Queue::Kept => {
+                    self.age(class, life, now).is_some_and(|age| millis(age) >= self.lease_ms)
+                }
             }
     }
 

@@ -158,7 +158,7 @@ async fn what_was_promised_for_long_outlives_what_is_used_later_and_makes_room_w
     for seed in 300_000_000..300_001_200 {
         all.push(put(&store, &noise(seed, 40_000)).await);
         // What is evicted before it is promised is not leased.
-        drop(is_here(&store, &all[all.len() - 1]).await);
+        let _ = is_here(&store, &all[all.len() - 1]).await;
         store.promise_long(&[], &all[all.len() - 1..]).await.expect("promised");
     }
     written_down().await;
