@@ -4,6 +4,7 @@
 mod dep_info;
 mod doc_test;
 mod file_digests;
+mod forks;
 mod inputs;
 mod key;
 mod links;

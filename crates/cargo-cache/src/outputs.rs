@@ -17,6 +17,7 @@ use tempfile::NamedTempFile;
 use tokio::io::AsyncReadExt;
 
 use crate::file_digests::FUNCTION;
+use crate::forks;
 use crate::path_map::PathMap;
 
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -158,6 +159,9 @@ fn place(aside: NamedTempFile, path: &Path, executable: bool) -> io::Result<()> 
     aside.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
     // A program that is open for writing cannot be run, so the file is closed before it has its name.
     let path_aside = aside.into_temp_path();
+    if executable {
+        forks::settle();
+    }
     path_aside.persist(path).map_err(|error| error.error)
 }
 

@@ -105,7 +105,7 @@ pub(crate) async fn restore(
         let script = |digest| StandIn { digest, server: address.to_owned() }.script(programs);
         async move {
             let made = kept.place(server, map, path, &place, script).await?;
-            File::options().append(true).open(&place).ok()?.set_modified(time).ok()?;
+            File::open(&place).ok()?.set_modified(time).ok()?;
             Some(made.map(|digest| (target.join(path), digest)))
         }
     });

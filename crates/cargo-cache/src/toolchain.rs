@@ -1,10 +1,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use parking_lot::Mutex;
 
 use crate::file_digests::FileDigests;
+use crate::forks;
 use crate::key::KeyHasher;
 use crate::reason::Reason;
 
@@ -85,8 +86,12 @@ impl Toolchains {
 
 /// What a program prints.
 pub(crate) fn ask(program: &str, arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<String, Reason> {
-    let output = Command::new(program).args(arguments).env_clear().envs(environment).output();
-    let output = output.map_err(|_| Reason::Unreadable(program.to_owned()))?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(environment);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let unreadable = |_| Reason::Unreadable(program.to_owned());
+    let child = forks::spawn(&mut command).map_err(unreadable)?;
+    let output = child.wait_with_output().map_err(unreadable)?;
     String::from_utf8(output.stdout).map_err(|_| Reason::Text)
 }
 

@@ -1,0 +1,58 @@
+//! Programs started beside files that are being written.
+//!
+//! A new process has a copy of every open file until it runs its program. While one of those is a program open for writing,
+//! Linux refuses to run it ("text file busy").
+
+use std::io;
+use std::process::{Child, Command};
+
+use parking_lot::Mutex;
+
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Starts a program of the session. It has let go of the session's files when this returns.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
+    let _alone = STARTING.lock();
+    command.spawn()
+}
+
+/// Waits until no new process has a file that was closed before this was called.
+pub(crate) fn settle() {
+    drop(STARTING.lock());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[test]
+    fn a_program_can_be_run_as_soon_as_it_is_there() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let starts = || {
+            let mut quiet = Command::new("/bin/true");
+            spawn(quiet.stdin(Stdio::null())).expect("started").wait().expect("ended");
+        };
+        let writes = |number: usize| {
+            let program = dir.path().join(number.to_string());
+            let script = std::fs::read("/bin/true").expect("a program");
+            crate::outputs::write(&program, &script, true).expect("written");
+            Command::new(&program).status().is_ok_and(|status| status.success())
+        };
+        std::thread::scope(|scope| {
+            let ended = std::sync::atomic::AtomicBool::new(false);
+            let ended = &ended;
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                        starts();
+                    }
+                });
+            }
+            let all_ran = (0..200).all(writes);
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(all_ran);
+        });
+    }
+}
