@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest, Hash};
 use parking_lot::Mutex;
-use store::{BlobBody, BlobStore, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError, write_each};
+use store::{
+    BlobBody, BlobStore, InMemory, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError, write_each,
+};
 
 use crate::clock::{Clock, SystemClock};
 use crate::committer::Committer;
@@ -237,6 +239,12 @@ impl BlobStore for Embedded {
 
     async fn splice(&self, digest: Digest, chunks: &[Digest]) -> Result<(), StoreError> {
         self.inner.engine.splice(digest, chunks).await
+    }
+}
+
+impl InMemory for Embedded {
+    fn whole(&self, digests: &[Digest]) -> Vec<Option<Bytes>> {
+        self.inner.engine.hot_blobs(digests)
     }
 }
 

@@ -45,6 +45,15 @@ pub(crate) struct Seen {
     period: u64,
 }
 
+impl State {
+    fn get(&mut self, key: &Key, period: u64) -> Option<Hit> {
+        let value = self.values.get_mut(key)?;
+        let is_first = value.period != period;
+        value.period = period;
+        Some(Hit { bytes: value.bytes.clone(), is_first })
+    }
+}
+
 fn cost(value: &Bytes) -> u64 {
     value.len() as u64 + OVERHEAD_BYTES
 }
@@ -57,11 +66,13 @@ impl Hot {
 
     /// The value, promised for this period of the lease.
     pub(crate) fn get(&self, key: &Key, period: u64) -> Option<Hit> {
+        self.state.lock().get(key, period)
+    }
+
+    /// The same for many at once, in their order.
+    pub(crate) fn get_many(&self, keys: &[Key], period: u64) -> Vec<Option<Hit>> {
         let mut state = self.state.lock();
-        let value = state.values.get_mut(key)?;
-        let is_first = value.period != period;
-        value.period = period;
-        Some(Hit { bytes: value.bytes.clone(), is_first })
+        keys.iter().map(|key| state.get(key, period)).collect()
     }
 
     /// Before a look at the index that promises for this period.

@@ -65,13 +65,27 @@ impl Engine {
 
     /// The blob from memory, promised like one from the index.
     fn hot_blob(&self, digest: &Digest) -> Option<Bytes> {
-        let key = Key::blob(digest.hash());
+        self.hot_blobs(std::slice::from_ref(digest)).pop().flatten()
+    }
+
+    /// The same for many at once.
+    pub(crate) fn hot_blobs(&self, digests: &[Digest]) -> Vec<Option<Bytes>> {
+        let keys: Vec<Key> = digests.iter().map(|digest| Key::blob(digest.hash())).collect();
         let _gate = self.gate.read();
-        let hit = self.hot.get(&key, self.period())?;
-        if hit.is_first {
-            self.touch([(key, Touch::Promised)]);
+        let hits = self.hot.get_many(&keys, self.period());
+        let mut firsts = Vec::new();
+        let mut found = Vec::with_capacity(digests.len());
+        for ((digest, key), hit) in digests.iter().zip(keys).zip(hits) {
+            if hit.as_ref().is_some_and(|hit| hit.is_first) {
+                firsts.push((key, Touch::Promised));
+            }
+            let bytes = hit.map(|hit| hit.bytes);
+            found.push(bytes.filter(|bytes| bytes.len() as u64 == digest.size_bytes()));
         }
-        Some(hit.bytes).filter(|bytes| bytes.len() as u64 == digest.size_bytes())
+        if !firsts.is_empty() {
+            self.touch(firsts);
+        }
+        found
     }
 
     fn find(&self, digest: &Digest) -> Result<Option<Found>, StoreError> {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest};
-use store::{BlobStore, RecordStore, StoreError};
+use store::{BlobStore, InMemory, RecordStore, StoreError};
 use tonic::Status;
 
 use crate::action_cache::KnownResults;
@@ -23,6 +23,8 @@ pub(crate) struct Core {
     pub(crate) messages: Budget,
     /// The places for uploads.
     pub(crate) uploads: Budget,
+    /// What this server's store has in memory, where it can say.
+    pub(crate) in_memory: Option<Arc<dyn InMemory>>,
 }
 
 impl Core {
@@ -37,6 +39,7 @@ impl Core {
             observer: Arc::default(),
             upstream: None,
             known: KnownResults::default(),
+            in_memory: None,
         }
     }
 

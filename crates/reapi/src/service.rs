@@ -3,7 +3,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use http::HeaderMap;
-use store::{BlobStore, RecordStore, SizeLookup};
+use store::{BlobStore, InMemory, RecordStore, SizeLookup};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -76,6 +76,15 @@ impl Service {
             others: Vec::new(),
             health: Arc::new(watch::Sender::new(ServingStatus::Serving)),
         }
+    }
+
+    /// Answers batches from what the store has in memory, where it is there.
+    ///
+    /// # Panics
+    /// When routes were made already.
+    pub fn with_memory(mut self, in_memory: Arc<dyn InMemory>) -> Self {
+        Arc::get_mut(&mut self.core).expect("called before the routes are made").in_memory = Some(in_memory);
+        self
     }
 
     /// The services over a store and the far server behind it.

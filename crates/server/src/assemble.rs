@@ -64,7 +64,7 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
         Some(upstream) => reapi::Service::with_upstream(upstream.clone(), metered.clone(), settings),
         None => reapi::Service::new(metered.clone(), metered.clone(), settings),
     };
-    let service = service.with_http(metered.clone());
+    let service = service.with_memory(metered.clone()).with_http(metered.clone());
     let secret = prompt_secret(&config.data).context("cannot keep the secret of the prompt cache")?;
     let settings = prompt_settings(&config.prompt)?;
     let prompts = prompt_cache::PromptCache::new(metered.clone(), metered.clone(), secret, settings);

@@ -6,6 +6,7 @@ mod chunker;
 mod coalescing;
 mod error;
 mod histogram;
+mod in_memory;
 mod long_promise;
 mod memory;
 mod metered;
@@ -28,6 +29,7 @@ pub use error::{BodyError, StoreError};
 #[cfg(feature = "testkit")]
 pub use faulty::{Fault, Faulty};
 pub use histogram::{Histogram, LATENCY_BOUNDS_MICROS, Latencies};
+pub use in_memory::InMemory;
 pub use long_promise::{LONG_PROMISE, LongPromise};
 pub use memory::MemoryStore;
 pub use metered::{Metered, StoreCall, StoreMeters};

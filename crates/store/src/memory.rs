@@ -8,7 +8,7 @@ use futures::StreamExt;
 use parking_lot::RwLock;
 
 use crate::{
-    BlobBody, BlobStore, Chunker, LongPromise, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup, StoreError,
+    BlobBody, BlobStore, Chunker, InMemory, LongPromise, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup, StoreError,
     write_each,
 };
 
@@ -152,6 +152,12 @@ impl BlobStore for MemoryStore {
         };
         self.insert(digest, content);
         Ok(())
+    }
+}
+
+impl InMemory for MemoryStore {
+    fn whole(&self, digests: &[Digest]) -> Vec<Option<Bytes>> {
+        digests.iter().map(|digest| self.bytes(digest)).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cache_types::{ByteRange, Digest, Hash};
 use futures::StreamExt;
 
-use crate::{BlobBody, BlobStore, Histogram, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError};
+use crate::{BlobBody, BlobStore, Histogram, InMemory, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError};
 
 /// The methods of the storage traits, as they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +182,22 @@ impl<S: BlobStore> BlobStore for Metered<S> {
         let spliced = self.inner.splice(digest, chunks).await;
         self.meters.count(StoreCall::Splice, since, &spliced);
         spliced
+    }
+}
+
+impl<S: InMemory> InMemory for Metered<S> {
+    /// Each blob that is given counts as a read.
+    fn whole(&self, digests: &[Digest]) -> Vec<Option<Bytes>> {
+        let since = Instant::now();
+        let found = self.inner.whole(digests);
+        let each = since.elapsed() / u32::try_from(digests.len().max(1)).unwrap_or(u32::MAX);
+        let mut read_bytes = 0;
+        for bytes in found.iter().flatten() {
+            read_bytes += bytes.len() as u64;
+            self.meters.latencies[StoreCall::Read as usize].observe(each);
+        }
+        self.meters.read_bytes.fetch_add(read_bytes, Ordering::Relaxed);
+        found
     }
 }
 

@@ -40,17 +40,54 @@ pub(crate) async fn batch_read(
         true => Compressor::Zstd,
         false => Compressor::Identity,
     };
-    let digests: Vec<_> = request
-        .digests
-        .into_iter()
-        .map(|sent| {
-            let digest = reader.required(Some(&sent), "digest");
-            (sent, digest)
-        })
-        .collect();
-    let reads = digests.into_iter().map(|(sent, digest)| read(core, sent, digest, compressor));
-    let responses = stream::iter(reads).buffered(MAX_IN_FLIGHT).collect().await;
-    Ok(re::BatchReadBlobsResponse { responses })
+    let digests: Vec<_> = request.digests.iter().map(|sent| reader.required(Some(sent), "digest")).collect();
+    let mut at_hand = at_hand(core, &digests, compressor).into_iter();
+    let items = request.digests.into_iter().zip(digests).map(|(sent, digest)| match at_hand.next().flatten() {
+        Some(data) => Item::Ready(found(sent, data, Compressor::Identity)),
+        None => Item::Wanted(sent, digest),
+    });
+    Ok(re::BatchReadBlobsResponse { responses: answers(core, items.collect(), compressor).await })
+}
+
+/// One blob of a batch, and how far it is.
+enum Item {
+    Ready(Response),
+    Wanted(re::Digest, Result<Digest, Status>),
+}
+
+/// What is in memory and goes as it is.
+fn at_hand(core: &Core, digests: &[Result<Digest, Status>], compressor: Compressor) -> Vec<Option<Bytes>> {
+    let plain: Option<Vec<Digest>> = digests.iter().map(|digest| digest.as_ref().ok().copied()).collect();
+    match (&core.in_memory, plain) {
+        (Some(in_memory), Some(plain)) if compressor == Compressor::Identity => in_memory.whole(&plain),
+        _ => Vec::new(),
+    }
+}
+
+/// The answers in order; what is not there yet is read, some at a time.
+async fn answers(core: &Core, items: Vec<Item>, compressor: Compressor) -> Vec<Response> {
+    let (mut responses, mut wanted) = (Vec::with_capacity(items.len()), Vec::new());
+    for (at, item) in items.into_iter().enumerate() {
+        match item {
+            Item::Ready(response) => responses.push(response),
+            Item::Wanted(sent, digest) => {
+                responses.push(Response::default());
+                wanted.push(async move { (at, read(core, sent, digest, compressor).await) });
+            }
+        }
+    }
+    let mut reads = stream::iter(wanted).buffer_unordered(MAX_IN_FLIGHT);
+    while let Some((at, response)) = reads.next().await {
+        if let Some(place) = responses.get_mut(at) {
+            *place = response;
+        }
+    }
+    drop(reads);
+    responses
+}
+
+fn found(sent: re::Digest, data: Bytes, compressor: Compressor) -> Response {
+    Response { digest: Some(sent), data, compressor: compressor as i32, status: Some(pb::Status::default()) }
 }
 
 /// Refuses a call whose answer could be over the limit of a message. Spec: R-034.
@@ -77,9 +114,7 @@ fn field_len(len: usize) -> usize {
 
 async fn read(core: &Core, sent: re::Digest, digest: Result<Digest, Status>, compressor: Compressor) -> Response {
     match try_read(core, digest, compressor).await {
-        Ok((data, compressor)) => {
-            Response { digest: Some(sent), data, compressor: compressor as i32, status: Some(pb::Status::default()) }
-        }
+        Ok((data, compressor)) => found(sent, data, compressor),
         Err(status) => Response {
             digest: Some(sent),
             data: Bytes::new(),

@@ -38,7 +38,8 @@ impl Fixture {
             store.write(*digest, Bytes::copy_from_slice(data).into()).await.expect("stored");
         }
         let gone = Digest::of(DigestFunction::Sha256, b"gone");
-        let direct = Services::new(store.clone(), store, Settings::default()).routes();
+        let services = Services::new(store.clone(), store.clone(), Settings::default());
+        let direct = services.with_memory(store).routes();
         Self { direct, big: big.0, small: small.0, gone }
     }
 
