@@ -6,9 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest, Hash};
 use parking_lot::Mutex;
-use store::{
-    BlobBody, BlobStore, InMemory, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError, write_each,
-};
+use store::{BlobBody, BlobStore, InMemory, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError, write_each};
 
 use crate::clock::{Clock, SystemClock};
 use crate::committer::Committer;

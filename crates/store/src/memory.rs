@@ -8,8 +8,8 @@ use futures::StreamExt;
 use parking_lot::RwLock;
 
 use crate::{
-    BlobBody, BlobStore, Chunker, InMemory, LongPromise, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup, StoreError,
-    write_each,
+    BlobBody, BlobStore, Chunker, InMemory, LongPromise, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup,
+    StoreError, write_each,
 };
 
 /// A store in memory, unbounded: for tests, and as the plainest statement of what the traits mean.
