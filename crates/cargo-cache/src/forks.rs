@@ -24,6 +24,7 @@ pub(crate) fn settle() {
 #[cfg(test)]
 mod tests {
     use std::process::Stdio;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
@@ -40,18 +41,17 @@ mod tests {
             crate::outputs::write(&program, &script, true).expect("written");
             Command::new(&program).status().is_ok_and(|status| status.success())
         };
+        let ended = &AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let ended = std::sync::atomic::AtomicBool::new(false);
-            let ended = &ended;
             for _ in 0..2 {
                 scope.spawn(move || {
-                    while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    while !ended.load(Ordering::Relaxed) {
                         starts();
                     }
                 });
             }
             let all_ran = (0..200).all(writes);
-            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            ended.store(true, Ordering::Relaxed);
             assert!(all_ran);
         });
     }
