@@ -6,7 +6,6 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::key::Key;
-use crate::row::Queue;
 
 /// Bits for each blob when a filter is full; a new one has half as many again. One question in a thousand is then answered
 /// with "perhaps" though the blob is not here.
@@ -99,22 +98,18 @@ impl Absence {
     }
 
     fn make(&self, engine: &Engine) -> Result<(), Failure> {
-        // What the committer does after the view, it notes in the new filter too.
-        let view = engine.while_paused(|| {
+        // What the committer does after the list was begun, it notes in the new filter too.
+        let listed = engine.while_paused(|| {
             let blobs = usize::try_from(engine.totals.lock().blobs).unwrap_or(usize::MAX);
             self.filters.write().next = Some(Filter::new(blobs.saturating_add(blobs / 2).max(MIN_PLACES)));
-            engine.index.view()
+            engine.index.listed()
         })?;
-        // Each blob is in one of the queues; they hold keys alone.
-        for queue in [Queue::Written, Queue::Leased] {
-            for (count, row) in view.queue(queue).enumerate() {
-                let (_life, key) = row?;
-                if let (Some(hash), Some(next)) = (key.raw_hash(), &self.filters.read().next) {
-                    next.add(hash);
-                }
-                if count % ROWS_BETWEEN_LOOKS == 0 && self.call.lock().is_over {
-                    return Err(Failure::Closed);
-                }
+        for (count, key) in listed.enumerate() {
+            if let (Some(hash), Some(next)) = (key?.raw_hash(), &self.filters.read().next) {
+                next.add(hash);
+            }
+            if count % ROWS_BETWEEN_LOOKS == 0 && self.call.lock().is_over {
+                return Err(Failure::Closed);
             }
         }
         let filters = &mut *self.filters.write();

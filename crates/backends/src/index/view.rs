@@ -22,6 +22,19 @@ impl Index {
         View { index: self, snapshot: self.db.snapshot() }
     }
 
+    /// The keys of all entries as they are now, oldest first in each queue. Unlike a view it takes no snapshot: what a
+    /// compaction keeps for one, RocksDB writes anew once it is gone.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = Result<Key, Failure>> + use<'_> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(READAHEAD_BYTES);
+        let rows = self.db.iterator_cf_opt(self.family("lru"), options, IteratorMode::Start);
+        rows.filter_map(|row| match row {
+            Ok((key, _nothing)) => parse_lru_key(&key).map(|(_life, key)| Ok(key)),
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+
     /// The records behind `after`, up to `count`.
     pub(crate) fn records_after(&self, after: Option<&Key>, count: usize) -> Result<Vec<(Key, RecordRow)>, Failure> {
         let from = after.map_or(Vec::new(), |key| [key.as_bytes(), &[0]].concat());
