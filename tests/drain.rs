@@ -169,10 +169,18 @@ async fn what_a_drain_cannot_finish_is_cut_and_leaves_nothing_torn() {
         send.send(message).await.expect("the upload goes on");
     }
 
+    let mut putting = TcpStream::connect(server.address()).expect("a listening server");
+    let head = format!("PUT /cas/{} HTTP/1.1\r\nHost: cache\r\nContent-Length: 1000000\r\n\r\nsome", hex(&[7; 32]));
+    putting.write_all(head.as_bytes()).expect("the beginning of a request");
+
     assert!(server.terminate().success(), "ends although its clients do not");
     let cut = uploading.await.expect("a task").expect_err("cut");
     say(format!("an upload that was cut at the end of a drain: {:?}, {}", cut.code(), cut.message()));
-    assert!(matches!(cut.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled), "{cut:?}");
+    assert_eq!(cut.code(), Code::Unavailable, "what clients ask again for: {cut:?}");
+    let mut answer = String::new();
+    putting.read_to_string(&mut answer).expect("an answer");
+    say(format!("the same over HTTP: {answer}"));
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(
         !download.read(usize::try_from(PIECES).expect("small")),
         "cut before its length, so that nobody takes it for whole"

@@ -84,6 +84,13 @@ async fn a_request_becomes_a_span_of_its_callers_trace() {
     assert_eq!((own, spans.len()), (2, 3), "those that name no trace begin one");
     let resource = collector.resource();
     assert!(resource.contains("service.name") && resource.contains("twofold"), "{resource}");
+
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), format!("otlp_endpoint = \"{endpoint}\"\n")).expect("written");
+    let mut server = Server::start(&["--config", file.path().to_str().expect("a path of UTF-8")]);
+    ask(&server, None).await;
+    assert!(server.terminate().success());
+    assert_eq!(collector.spans().len(), 4, "the file names the collector too");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use far::{Far, Mood};
 use futures::future::join_all;
 use harness::bazel::{Sample, assert_all_hit, assert_none_hit};
+use harness::metrics::Metrics;
 use harness::{Blob, Client, Listener, Random, Server, re, say, sha256};
 use tonic::Code;
 
@@ -61,6 +62,10 @@ fn bazel_fills_the_far_server_through_one_near_tier_and_is_served_by_another_whe
     let sample = Sample::new();
     let mut first = patient(&far.url(), &[]);
     assert_none_hit("cold, through the near tier", &sample.build(&first.url(), &[]));
+    let sent = Metrics::until(&first, "an empty queue", |metrics| metrics.value("twofold_upstream_queued") == 0.0);
+    assert_eq!(sent.value("twofold_upstream_up"), 1.0);
+    assert!(sent.value("twofold_upstream_sent_total{kind=\"blob\"}") > 0.0);
+    assert!(sent.value("twofold_upstream_sent_total{kind=\"action_result\"}") > 0.0);
     assert!(first.terminate().success());
     sample.forget();
     assert_all_hit("the far server alone", &sample.build(&far.url(), &[]));
@@ -202,6 +207,7 @@ async fn a_far_server_that_hangs_costs_a_bounded_wait_and_is_then_left_out() {
         assert_eq!(code(client.action_result(&there.digest).await), Code::NotFound, "{write}: so is a result");
         until("leaving it out", async || near.log().contains("it is left out until it answers again")).await;
 
+        assert_eq!(Metrics::of(&near).value("twofold_upstream_up"), 0.0);
         let before = far.calls("");
         assert_eq!(code(client.read(&there.digest).await), Code::NotFound);
         let probe = client.find_missing(std::slice::from_ref(&absent.digest)).await;

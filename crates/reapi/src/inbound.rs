@@ -19,6 +19,7 @@ use tonic::Status;
 use tower::{Layer, Service};
 
 use crate::budget::{Budget, Share};
+use crate::cut::Cut;
 use crate::limits::{Limits, LiveLimits};
 use crate::status;
 
@@ -36,12 +37,13 @@ const STREAMING: [&str; 3] = ["/Write", "/RegisterChunkMapping", "/ServerReflect
 pub(crate) struct Inbound {
     budget: Budget,
     limits: LiveLimits,
+    cut: Cut,
 }
 
 impl Inbound {
-    /// All messages together take what `budget` has; each is held to the limits.
-    pub(crate) fn new(budget: Budget, limits: LiveLimits) -> Self {
-        Self { budget, limits }
+    /// All messages together take what `budget` has; each is held to the limits. None is waited for once there is a cut.
+    pub(crate) fn new(budget: Budget, limits: LiveLimits, cut: Cut) -> Self {
+        Self { budget, limits, cut }
     }
 }
 
@@ -74,6 +76,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let request = request.map(|body| self.inbound.cut.body(body));
         let content_type = request.headers().get(header::CONTENT_TYPE);
         if !content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
             return self.inner.call(request).boxed();
@@ -287,7 +290,7 @@ mod tests {
     fn inbound() -> (Inbound, Budget) {
         let limits = LiveLimits::default();
         let budget = Budget::memory("memory", &limits, |_| 1 << 20);
-        (Inbound::new(budget.clone(), limits), budget)
+        (Inbound::new(budget.clone(), limits, Cut::default()), budget)
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ pub mod chunk_list;
 pub mod client;
 mod convert;
 mod core;
+mod cut;
 pub mod digest_list;
 mod direct;
 mod directories;

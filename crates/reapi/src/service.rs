@@ -19,6 +19,7 @@ use crate::bytestream::ByteStream;
 use crate::capabilities::Capabilities;
 use crate::cas::Cas;
 use crate::core::Core;
+use crate::cut::Cut;
 use crate::direct::Direct;
 use crate::health::Health;
 use crate::http::{Http, refuse};
@@ -44,6 +45,7 @@ pub struct Service {
     spans: RequestSpans,
     others: Vec<Others>,
     health: Arc<watch::Sender<ServingStatus>>,
+    cut: Cut,
 }
 
 /// Services of another crate on the same listeners.
@@ -75,6 +77,7 @@ impl Service {
             spans: RequestSpans::default(),
             others: Vec::new(),
             health: Arc::new(watch::Sender::new(ServingStatus::Serving)),
+            cut: Cut::default(),
         }
     }
 
@@ -150,7 +153,7 @@ impl Service {
         }
         let router = router
             .layer(MapResponseLayer::new(oversize::as_resource_exhausted))
-            .layer(Inbound::new(core.messages.clone(), core.settings.limits.clone()))
+            .layer(Inbound::new(core.messages.clone(), core.settings.limits.clone(), self.cut.clone()))
             .layer(self.spans.clone());
         let router = router.layer(Gate(refuse::<Body>)).layer(Observing(core.observer.clone()));
         Direct::new(core.clone(), Routes::from(router).prepare())
@@ -159,6 +162,11 @@ impl Service {
     /// Tells everyone who asks health that this server is about to stop. Calls are still answered. Spec: R-180.
     pub fn drain(&self) {
         self.health.send_replace(ServingStatus::NotServing);
+    }
+
+    /// Reads no request any further: who is still sending one is told to send it again. Answers go on.
+    pub fn cut(&self) {
+        self.cut.now();
     }
 
     fn reflection<'a>(&self) -> Reflection<'a> {

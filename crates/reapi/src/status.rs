@@ -59,6 +59,11 @@ pub(crate) fn no_progress(limit: Duration) -> Status {
     Status::deadline_exceeded(format!("no message for {} seconds", limit.as_secs_f32()))
 }
 
+/// The status of what comes in too late.
+pub(crate) fn stopping() -> Status {
+    retriable(Code::Unavailable, "the server is stopping; ask again, or another")
+}
+
 /// The status of a peer for whose message there is no memory now.
 pub(crate) fn busy(error: &StoreError) -> Status {
     retriable(Code::ResourceExhausted, error.to_string())
@@ -68,7 +73,7 @@ pub(crate) fn busy(error: &StoreError) -> Status {
 pub(crate) fn broken_stream(status: &Status) -> Status {
     match status.code() {
         Code::OutOfRange => Status::resource_exhausted(status.message()),
-        Code::ResourceExhausted => status.clone(),
+        Code::ResourceExhausted | Code::Unavailable => status.clone(),
         Code::Internal | Code::InvalidArgument => Status::invalid_argument(status.message()),
         _ => retriable(Code::Unavailable, "the client's stream was interrupted"),
     }

@@ -21,7 +21,7 @@ pub(crate) use self::raw::time;
 pub use self::raw::{RawAuth, RawConfig, RawInstance, RawIssuer, RawLimits, RawPrompt, RawRights, RawRule, RawTls};
 use crate::identity::AuthSettings;
 use crate::tls::TlsSettings;
-use crate::{Endpoint, NixCache, RawUpstream, TransportLimits, upstream};
+use crate::{Endpoint, NixCache, RawUpstream, SpanExport, TransportLimits, upstream};
 
 /// The log that is written when nothing is said.
 pub const DEFAULT_LOG: &str = "info";
@@ -79,6 +79,8 @@ pub struct Config {
     pub nix_cache_texts: Vec<String>,
     /// What to log.
     pub log: String,
+    /// Where spans go, if anywhere.
+    pub spans: Option<SpanExport>,
     /// What the transport lets its peers use.
     pub transport: TransportLimits,
     /// What the services let them use.
@@ -123,6 +125,7 @@ impl Config {
         if let Err(error) = crate::logs::parse(&log) {
             faults.push(Fault::new("log", error));
         }
+        let spans = check_spans(raw.otlp_endpoint, raw.otlp_sample, &mut faults);
         let lease = raw.lease.unwrap_or(DEFAULT_LEASE);
         let upstream = check_upstream(&raw.upstream, &listen, &mut faults);
         let instances = instances::check(&raw.instances, &mut faults);
@@ -144,6 +147,7 @@ impl Config {
                 nix_caches,
                 nix_cache_texts: raw.nix_caches,
                 log,
+                spans,
                 transport,
                 limits,
                 default_digest_function,
@@ -230,6 +234,21 @@ fn check_tls(raw: &RawTls, faults: &mut Vec<Fault>) -> Option<TlsSettings> {
             None
         }
     }
+}
+
+fn check_spans(endpoint: Option<String>, share: Option<f64>, faults: &mut Vec<Fault>) -> Option<SpanExport> {
+    let share = share.unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&share) {
+        faults.push(Fault::new("otlp_sample", format!("{share} is no share from 0 to 1")));
+    }
+    let endpoint = endpoint?;
+    let uri = endpoint.parse::<http::Uri>().ok();
+    if !uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some()) {
+        let text = format!("{endpoint}: write http://HOST:PORT of a collector that takes OTLP over gRPC without TLS");
+        faults.push(Fault::new("otlp_endpoint", text));
+        return None;
+    }
+    Some(SpanExport { endpoint, share })
 }
 
 fn check_transport(raw: &RawLimits, faults: &mut Vec<Fault>) -> TransportLimits {

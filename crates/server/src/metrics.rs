@@ -8,6 +8,7 @@
 //! | `actions` | hits and misses of the action cache |
 //! | `storage` | the engine and the calls to it |
 //! | `prompts` | the prompt cache and what it spared |
+//! | `upstream` | the far server |
 //! | `process` | memory, CPU time, files |
 //! | `families` | the notation |
 
@@ -17,6 +18,7 @@ mod families;
 mod process;
 mod prompts;
 mod storage;
+mod upstream;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +27,7 @@ use backends::{Embedded, Stats};
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::registry::Registry;
 use prompt_cache::PromptCache;
+use reapi::Upstream;
 use reapi::observer::Observer;
 use store::StoreMeters;
 
@@ -42,6 +45,8 @@ pub(crate) struct Sources {
     pub(crate) meters: Arc<StoreMeters>,
     /// The prompt cache.
     pub(crate) prompts: PromptCache,
+    /// The far server, where there is one.
+    pub(crate) upstream: Option<Arc<Upstream>>,
     /// The engine.
     pub(crate) store: Arc<Embedded>,
     /// How many connections are open.
@@ -68,6 +73,7 @@ pub(crate) fn register(registry: &mut Registry, sources: &Sources) {
     registry.register_collector(Box::new(actions::Actions(sources.clone())));
     registry.register_collector(Box::new(storage::Storage(sources.clone())));
     registry.register_collector(Box::new(prompts::Prompts(sources.clone())));
+    registry.register_collector(Box::new(upstream::Far(sources.clone())));
     registry.register_collector(Box::new(process::Processes(sources.clone())));
 }
 

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use backends::Embedded;
 use prompt_cache::PromptCache;
-use reapi::Service;
+use reapi::{Service, Upstream};
 use store::StoreMeters;
 
 use crate::metrics::Sources;
@@ -19,12 +19,14 @@ pub(crate) fn operate(
     store: &Arc<Embedded>,
     meters: Arc<StoreMeters>,
     prompts: PromptCache,
+    upstream: Option<Arc<Upstream>>,
     connections: impl Fn() -> usize + Send + Sync + 'static,
 ) -> (Service, Status) {
     let sources = Sources {
         observer: service.observer().clone(),
         meters,
         prompts,
+        upstream,
         store: store.clone(),
         connections: Arc::new(move || connections() as u64),
         since: Instant::now(),

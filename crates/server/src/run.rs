@@ -1,6 +1,6 @@
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytesize::ByteSize;
@@ -19,6 +19,9 @@ use crate::reload::{Reload, Reloader};
 use crate::tls::Tls;
 use crate::transport::{Drain, Transport, TransportLimits, serve};
 use crate::{Config, Endpoint};
+
+/// How long those whose uploads are cut have to be told so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, then drains: new connections are refused, calls in flight are finished.
 ///
@@ -42,7 +45,7 @@ pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let wrap = tls.as_ref().map(Tls::wrap);
     let transport = Arc::new(Transport::new(transport_limits(&config), wrap));
     let open = transport.clone();
-    let (service, status) = operate(service, &store, meters, prompts, move || open.open_connections());
+    let (service, status) = operate(service, &store, meters, prompts, upstream.clone(), move || open.open_connections());
     let keeping = tokio::spawn(status.keep_history());
     let identify = identify(&config)?;
     let reloader = Reloader {
@@ -76,6 +79,8 @@ pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
         () = tokio::time::sleep(config.drain) => tracing::warn!(after = ?config.drain, "calls still in flight were cut"),
         name = end.next() => tracing::warn!(signal = name, "a second signal: calls in flight were cut"),
     }
+    service.cut();
+    tokio::time::timeout(LAST_WORDS, all_ended(&mut listeners)).await.ok();
     listeners.shutdown().await;
     keeping.abort();
     pins.abort();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use server::{Config, ConfigError, RawAuth, RawConfig, RawLimits, RawTls, Reload, SpanExport};
+use server::{Config, ConfigError, RawAuth, RawConfig, RawLimits, RawTls, Reload};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,8 +84,9 @@ pub struct Args {
     otlp_endpoint: Option<String>,
 
     /// Share of the traces begun here that is sent, 0 to 1; callers that send `traceparent` decide for theirs
-    #[arg(long, value_name = "SHARE", env = "TWOFOLD_OTLP_SAMPLE", default_value_t = 1.0)]
-    otlp_sample: f64,
+    /// [default: 1]
+    #[arg(long, value_name = "SHARE", env = "TWOFOLD_OTLP_SAMPLE")]
+    otlp_sample: Option<f64>,
 
     #[command(flatten)]
     access: Access,
@@ -160,6 +161,8 @@ impl Args {
             nix_caches: self.nix_cache.clone(),
             upstream: self.upstream.clone().into_raw(),
             log: self.log.clone(),
+            otlp_endpoint: self.otlp_endpoint.clone(),
+            otlp_sample: self.otlp_sample,
             limits: RawLimits::parse(&self.limit)?,
             tls: RawTls { cert: access.tls_cert, key: access.tls_key, client_ca: access.tls_client_ca },
             auth: RawAuth {
@@ -176,8 +179,7 @@ impl Args {
 /// Serves until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.settings()?;
-    let export = args.otlp_endpoint.clone().map(|endpoint| SpanExport { endpoint, share: args.otlp_sample });
-    let (log, spans) = server::start_logs(&config.log, export.as_ref())?;
+    let (log, spans) = server::start_logs(&config.log, config.spans.as_ref())?;
     let served = server::run(config, Reload { read: Box::new(move || args.settings()), log }).await;
     tokio::task::spawn_blocking(|| spans.finish()).await?;
     served?;

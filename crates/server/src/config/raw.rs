@@ -40,6 +40,10 @@ pub struct RawConfig {
     pub nix_caches: Vec<String>,
     /// What to log.
     pub log: Option<String>,
+    /// The collector of spans.
+    pub otlp_endpoint: Option<String>,
+    /// The share of traces that is sent there.
+    pub otlp_sample: Option<f64>,
     /// The function of hashes of 64 digits that no request names one for.
     pub default_digest_function: Option<String>,
     /// Rules for instances and those below them; the empty name is all.
@@ -260,6 +264,8 @@ impl RawConfig {
             nix_caches: list(self.nix_caches, file.nix_caches),
             idle_exit: self.idle_exit.or(file.idle_exit),
             log: self.log.or(file.log),
+            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
+            otlp_sample: self.otlp_sample.or(file.otlp_sample),
             default_digest_function: self.default_digest_function.or(file.default_digest_function),
             instances: file.instances,
             upstream: self.upstream.over(file.upstream),

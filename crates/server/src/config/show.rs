@@ -23,6 +23,10 @@ impl Config {
             put("idle_exit", time(idle));
         }
         put("log", self.log.as_str().into());
+        if let Some(spans) = &self.spans {
+            put("otlp_endpoint", spans.endpoint.as_str().into());
+            put("otlp_sample", spans.share.into());
+        }
         if let Some(upstream) = &self.upstream {
             put("upstream", self::upstream(upstream).into());
         }
