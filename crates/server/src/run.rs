@@ -45,7 +45,8 @@ pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let wrap = tls.as_ref().map(Tls::wrap);
     let transport = Arc::new(Transport::new(transport_limits(&config), wrap));
     let open = transport.clone();
-    let (service, status) = operate(service, &store, meters, prompts, upstream.clone(), move || open.open_connections());
+    let (service, status) =
+        operate(service, &store, meters, prompts, upstream.clone(), move || open.open_connections());
     let keeping = tokio::spawn(status.keep_history());
     let identify = identify(&config)?;
     let reloader = Reloader {
