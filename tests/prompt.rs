@@ -339,7 +339,7 @@ fn generated_requests_have_one_key_over_grpc_http_and_offline() {
         }
         for name in ["temperature", "a_new_field", "stop", "metadata", "seed", "tools"] {
             // Half of the fields, and a list of tools now and then that is none.
-            if made(&mut seed, 1).to_string().len() % 2 == 0 {
+            if made(&mut seed, 1).to_string().len().is_multiple_of(2) {
                 request[name] = made(&mut seed, 3);
             }
         }
