@@ -117,7 +117,7 @@ async fn what_was_promised_for_long_outlives_what_is_used_later_and_makes_room_w
     let key = record_key("names them");
     store.put(key.clone(), Bytes::from_static(b"value")).await.expect("put");
     assert_eq!(store.find_missing(&[long.clone(), short.clone()].concat()).await.expect("asked"), []);
-    store.promise_long(&[key.clone()], &long).await.expect("promised");
+    store.promise_long(std::slice::from_ref(&key), &long).await.expect("promised");
     // A promise is dated when it is written down.
     let written_down = || eventually("touches are written", || store.engine().touches.is_empty());
     written_down().await;
