@@ -4,9 +4,12 @@ mod harness;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use data_encoding::BASE64;
 use harness::http::ask;
+use harness::metrics::Metrics;
 use harness::tool::{self, Run};
 use harness::{Server, say, sha256};
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -248,6 +251,47 @@ fn the_worked_example_of_an_agent_hour_is_printed() {
     );
     let halved: Value = serde_json::from_str(&savings(&["--replayed-share", "0.5", "--json"]).output).expect("JSON");
     assert_eq!(halved["tokens_not_spent"], json!(16_800_000.0));
+}
+
+#[test]
+fn a_signature_of_someone_who_is_known_makes_a_result_fit_and_what_is_spared_is_counted() {
+    let seed = [7; 32];
+    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a key");
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("a path of UTF-8").to_owned()
+    };
+    // RFC 8410 section 7: an Ed25519 key in PKCS #8.
+    let der = [&[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20], &seed[..]].concat();
+    let begin_and_end = ["BEGIN", "END"].map(|word| format!("-----{word} PRIVATE KEY-----\n"));
+    let pem = file("key.pem", begin_and_end.join(&format!("{}\n", BASE64.encode(&der))));
+    let public = harness::hex(pair.public_key().as_ref());
+    let config = file("twofold.toml", format!("[prompt.signers]\nada = \"{public}\"\n"));
+
+    let server = Server::start(&["--config", &config]);
+    let prompt = Prompt::new(&base());
+    let recorded = prompt.json(&server, "record", &[]);
+    let key = recorded["key"].as_str().expect("a key");
+    let unsigned = prompt.run(&server, "lookup", &["--policy", "signed"]);
+    assert_eq!(unsigned.code, 1);
+    say(format!("before a signature: {}", unsigned.line_with("sign")));
+    let twofold = |args: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_twofold"));
+        tool::run(program.arg("prompt").args(args).args(["--remote", &server.url()])).expect_success()
+    };
+    twofold(&["attest", key, "--sign", &pem]);
+    prompt.run(&server, "lookup", &["--policy", "signed"]).expect_success();
+
+    let counted = twofold(&["savings", "--counted", "--json"]);
+    say(format!("savings --counted: {}", counted.output.trim()));
+    let counted: Value = serde_json::from_str(&counted.output).expect("JSON");
+    assert_eq!((&counted["hits"], &counted["prefixes"]), (&json!(1), &json!(1)), "{counted}");
+    assert_eq!((&counted["input_tokens"], &counted["output_tokens"]), (&json!(80_000), &json!(4_000)));
+    let metrics = Metrics::of(&server);
+    assert_eq!(metrics.value(r#"twofold_prompt_lookups_total{outcome="hit"}"#), 1.0);
+    assert_eq!(metrics.value(r#"twofold_prompt_saved_tokens_total{kind="input"}"#), 80_000.0);
 }
 
 fn post(server: &Server, path: &str, body: &str) -> (u16, Value) {
