@@ -377,6 +377,16 @@ mod tests {
     }
 
     #[test]
+    fn a_collector_that_is_none_is_refused() {
+        for endpoint in ["", "localhost:4317", "https://collector:4317", "http://", "/x"] {
+            let raw = RawConfig { otlp_endpoint: Some(endpoint.to_owned()), ..raw("127.0.0.1:0") };
+            assert_eq!(faults(raw), ["otlp_endpoint"], "{endpoint}");
+        }
+        let many = RawConfig { otlp_sample: Some(2.0), ..raw("127.0.0.1:0") };
+        assert_eq!(faults(many), ["otlp_sample"]);
+    }
+
+    #[test]
     fn the_default_bound_is_the_stated_share_of_the_disk() {
         let config = Config::check(raw("127.0.0.1:0")).expect("a good configuration");
         let disk = rustix::fs::statvfs(&config.data).expect("the folder exists");

@@ -63,18 +63,3 @@ impl Extractor for Headers<'_> {
         self.0.keys().map(|key| key.as_str()).collect()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_endpoint_that_is_none_is_refused_with_a_hint() {
-        for endpoint in ["", "localhost:4317", "https://collector:4317", "http://", "/x"] {
-            let export = SpanExport { endpoint: endpoint.to_owned(), share: 1.0 };
-            assert!(provider(&export).is_err(), "{endpoint}");
-        }
-        let many = SpanExport { endpoint: "http://127.0.0.1:4317".to_owned(), share: 2.0 };
-        assert!(provider(&many).expect_err("a share").to_string().contains("from 0 to 1"));
-    }
-}
