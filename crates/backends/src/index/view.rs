@@ -29,10 +29,7 @@ impl Index {
         options.fill_cache(false);
         options.set_readahead_size(READAHEAD_BYTES);
         let rows = self.db.iterator_cf_opt(self.family("lru"), options, IteratorMode::Start);
-        rows.filter_map(|row| match row {
-            Ok((key, _nothing)) => parse_lru_key(&key).map(|(_life, key)| Ok(key)),
-            Err(error) => Some(Err(error.into())),
-        })
+        rows.filter_map(|row| Some(listing(row).transpose()?.map(|(_life, key)| key)))
     }
 
     /// The records behind `after`, up to `count`.
@@ -65,6 +62,12 @@ impl Index {
     }
 }
 
+/// The entry that a row of the eviction order names; `None` when the row cannot be read.
+fn listing(row: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>) -> Result<Option<(Life, Key)>, Failure> {
+    let (key, _nothing) = row?;
+    Ok(parse_lru_key(&key))
+}
+
 impl View<'_> {
     /// All rows of a family, in the order of their keys.
     pub(crate) fn rows(&self, family: &str) -> impl Iterator<Item = Row> {
@@ -82,10 +85,7 @@ impl View<'_> {
         options.set_iterate_upper_bound([queue as u8 + 1]);
         let mode = IteratorMode::From(&[queue as u8], Direction::Forward);
         let rows = self.snapshot.iterator_cf_opt(self.index.family("lru"), options, mode);
-        Box::new(rows.filter_map(|row| match row {
-            Ok((key, _nothing)) => parse_lru_key(&key).map(Ok),
-            Err(error) => Some(Err(error.into())),
-        }))
+        Box::new(rows.filter_map(|row| listing(row).transpose()))
     }
 
     pub(crate) fn blob(&self, key: &Key) -> Result<Option<BlobRow>, Failure> {
