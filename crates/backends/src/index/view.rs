@@ -9,7 +9,10 @@ use crate::row::{BlobRow, Life, Queue, RecordRow};
 /// Bytes that are read ahead while a whole family is gone through.
 const READAHEAD_BYTES: usize = 2 * 1024 * 1024;
 
-type Row = Result<(Box<[u8]>, Box<[u8]>), Failure>;
+/// A key and its value.
+type Entry = (Box<[u8]>, Box<[u8]>);
+
+type Row = Result<Entry, Failure>;
 
 /// The index as it was at one moment.
 pub(crate) struct View<'a> {
@@ -63,7 +66,7 @@ impl Index {
 }
 
 /// The entry that a row of the eviction order names; `None` when the row cannot be read.
-fn listing(row: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>) -> Result<Option<(Life, Key)>, Failure> {
+fn listing(row: Result<Entry, rocksdb::Error>) -> Result<Option<(Life, Key)>, Failure> {
     let (key, _nothing) = row?;
     Ok(parse_lru_key(&key))
 }
