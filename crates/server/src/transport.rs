@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `accept` | new connections: how many, and what happens when there are no descriptors left |
+//! | `arriving` | the body of a request, and what is left of it when nobody wants it |
 //! | `connection` | one connection from its first byte to its last |
 //! | `socket` | reads and writes of one connection; small writes leave together |
 //! | `calls` | on which task a call runs |
@@ -12,6 +13,7 @@
 //! | `limits` | what a peer may use |
 
 mod accept;
+mod arriving;
 mod calls;
 mod connection;
 mod deadline;
@@ -26,13 +28,13 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use parking_lot::RwLock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
 
 pub(crate) use self::accept::serve;
+pub(crate) use self::arriving::Arriving;
 pub(crate) use self::drain::{Drain, Draining};
 pub use self::limits::TransportLimits;
 pub use self::peer::{Peer, PeerAddress};
@@ -86,7 +88,7 @@ impl Transport {
 
 /// What answers the requests of all connections.
 pub(crate) trait App:
-    tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    tower::Service<Request<Arriving>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
     + Clone
     + Send
     + 'static
@@ -94,7 +96,7 @@ pub(crate) trait App:
 }
 
 impl<T> App for T where
-    T: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    T: tower::Service<Request<Arriving>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
         + Clone
         + Send
         + 'static

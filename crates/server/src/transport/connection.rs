@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use super::calls::{self, Calls};
 use super::socket::Socket;
-use super::{Accepted, App, Draining, Transport, TransportLimits, deadline};
+use super::{Accepted, App, Arriving, Draining, Transport, TransportLimits, deadline};
 
 /// What a peer sends before it is known which version of HTTP it speaks.
 const PREFACE_BYTES: u64 = 24;
@@ -53,7 +53,9 @@ async fn speak<A: App>(
 ) -> Result<(), tower::BoxError> {
     let Accepted { stream, peer } = accepted;
     let (io, mut socket) = Socket::new(stream);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let leftover_bytes = limits.stream_window_bytes as usize;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = Arriving::of(request, leftover_bytes);
         request.extensions_mut().insert(peer.clone());
         calls::announce(request.uri().path());
         let limit = deadline::of(request.headers());

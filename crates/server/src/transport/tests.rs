@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream;
 use http::{Request, Response, Version};
-use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +18,7 @@ use crate::listen::Listener;
 const BIG: usize = 64 * 1024 * 1024;
 
 /// Answers `/` with what is known of the caller, `/wait` once it is told to, `/big` with 64 MiB.
-async fn answer(request: Request<Incoming>, go: Arc<Notify>) -> Result<Response<Body>, Infallible> {
+async fn answer(request: Request<Arriving>, go: Arc<Notify>) -> Result<Response<Body>, Infallible> {
     let peer = request.extensions().get::<Peer>().expect("each request has its peer").clone();
     match request.uri().path() {
         "/wait" => {
@@ -243,4 +242,27 @@ async fn a_drain_finishes_the_calls_in_flight_and_refuses_new_ones() {
     connection.await.expect("it ends").expect("without an error");
     serving.ended.await.expect("all connections have ended");
     assert!(get(&mut client, "/").await.is_err());
+}
+
+/// Answered at once, each of these leaves most of a body behind.
+#[tokio::test]
+async fn calls_that_are_answered_early_leave_their_connection_alone() {
+    let serving = Serving::start(TransportLimits::default(), None).await;
+    let (client, connection) = http2(serving.connect().await).await;
+    for _ in 0..30 {
+        let calls = (0..100).map(|_| {
+            let mut client = client.clone();
+            let pieces = (0..20).map(|_| Ok::<_, Infallible>(Bytes::from_static(&[7; 10_000])));
+            async move {
+                let request = Request::builder().version(Version::HTTP_2).method("POST").uri("http://cache/");
+                let body = axum::body::Body::from_stream(stream::iter(pieces));
+                client.send_request(request.body(body).expect("a request")).await.map(|answer| answer.status())
+            }
+        });
+        for answer in futures::future::join_all(calls).await {
+            assert_eq!(answer.expect("an answer"), 200);
+        }
+    }
+    drop(client);
+    connection.await.expect("it ends").expect("without an error");
 }
