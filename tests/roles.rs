@@ -15,9 +15,9 @@ use harness::say;
 /// The roles, and no role at all.
 const ROLES: [&str; 7] = ["none", "read", "cas-write", "ac-write", "prompt-write", "nix-push", "admin"];
 
-/// Whether a caller with this one role may make a call that needs that one. Every role brings `read`.
+/// Whether a caller with this one role, held everywhere, may make a call that needs that one. Every role brings `read`.
 fn is_allowed(held: &str, needed: &str) -> bool {
-    needed == "open" || held == needed || needed == "read" && held != "none"
+    needed == "open" || held == needed || ["read", "read everywhere"].contains(&needed) && held != "none"
 }
 
 /// What the specification has for this credential and call.
@@ -33,7 +33,7 @@ fn expected(credential: &Credential, call: &Call) -> Outcome {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_credential_with_each_role_may_make_the_calls_of_the_role_and_no_others() {
     let setting = Setting::start();
-    let calls: Vec<Call> = calls::all().into_iter().chain(routes::all()).collect();
+    let calls: Vec<Call> = calls::all().into_iter().chain(routes::all()).chain(routes::of_operators()).collect();
     let mut faults = Vec::new();
     let mut asked = 0;
     for kind in credentials::KINDS {
@@ -69,6 +69,17 @@ async fn a_writer_of_one_instance_is_nobody_in_another() {
             let wanted = if call.needs == "open" || !call.has_instance { Outcome::Allowed } else { Outcome::Forbidden };
             assert_eq!(beyond, wanted, "{} in {other:?}", call.name);
         }
+    }
+}
+
+/// What tells of all instances is for who reads all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_of_one_instance_learns_nothing_of_the_others() {
+    let setting = Setting::start();
+    for call in routes::of_operators() {
+        let found = (call.run)(setting.clone(), setting.team_writer(), "team/a").await;
+        let wanted = if call.needs == "open" { Outcome::Allowed } else { Outcome::Forbidden };
+        assert_eq!(found, wanted, "{}", call.name);
     }
 }
 

@@ -26,7 +26,7 @@ fn outcome(answer: &Answer) -> Outcome {
             Outcome::Unauthenticated
         }
         403 => Outcome::Forbidden,
-        200..300 | 400 | 404 => Outcome::Allowed,
+        200..300 | 400 | 404 | 415 => Outcome::Allowed,
         code => panic!("neither an answer nor a refusal: {code}"),
     }
 }
@@ -75,5 +75,19 @@ pub fn all() -> Vec<Call> {
         route("GET /v8/artifacts/status", "read", "GET /v8/artifacts/status", b""),
         route("GET /status", "open", "GET /status", b""),
         route("GET /healthz", "open", "GET /healthz", b""),
+    ]
+}
+
+/// What the server says of all instances at once, and what is done to all of them.
+pub fn of_operators() -> Vec<Call> {
+    vec![
+        route("GET /", "read everywhere", "GET /", b""),
+        route("GET /status.json", "read everywhere", "GET /status.json", b""),
+        route("GET /metrics", "read everywhere", "GET /metrics", b""),
+        route("GET /readyz", "open", "GET /readyz", b""),
+        // Told apart from a refusal by its media type, which is looked at next.
+        route("POST /admin/gc", "admin", "POST /admin/gc", b"{}"),
+        route("POST /admin/fsck", "admin", "POST /admin/fsck", b"{}"),
+        route("POST /admin/purge", "admin", "POST /admin/purge", b"{}"),
     ]
 }
