@@ -15,6 +15,7 @@ use ulid::Ulid;
 
 use crate::failure::Failure;
 use crate::frame::{Codec, FRAME_BYTES, Frame};
+use crate::inspection;
 use crate::key::Key;
 use crate::row::FilePlace;
 
@@ -239,6 +240,14 @@ impl FileReader {
     /// How many frames there are.
     pub(crate) fn frames(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Reads frame `number` as it is stored, and compares its checksum.
+    pub(crate) fn check(&self, number: usize, buffer: &mut Vec<u8>) -> Result<(), ReadFailure> {
+        let (Some(entry), Some(&offset)) = (self.entries.get(number), self.offsets.get(number)) else {
+            return Err(ReadFailure::Damaged);
+        };
+        inspection::check(&self.file, offset, entry.stored_len, entry.crc, buffer)
     }
 
     /// The raw bytes of frame `number`, checked.

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::failure::{Failure, blocking};
 use crate::key::Key;
 use crate::op::Change;
-use crate::row::Place;
+use crate::row::{Place, Queue};
 use crate::writer::verify;
 
 /// The longest list of chunks. Spec: R-111.
@@ -86,12 +86,22 @@ impl Engine {
     }
 
     /// Makes `digest` a list of chunks that were here a moment ago.
-    async fn put_list(&self, digest: Digest, chunks: Vec<Digest>) -> Result<(), StoreError> {
+    async fn put_list(self: &Arc<Self>, digest: Digest, chunks: Vec<Digest>) -> Result<(), StoreError> {
         let room = self.space.reserve(chunks.len() as u64 * 128 + 512).await?;
         let cost = chunks.len() * 41;
         let size_bytes = digest.size_bytes();
         let change = Change::PutList { key: Key::blob(digest.hash()), size_bytes, chunks: chunks.into() };
-        self.commit(change, cost, Some(room)).await
+        self.commit(change, cost, Some(room)).await?;
+        let engine = Arc::clone(self);
+        blocking(move || Ok(engine.keep_long_promise(&digest)?)).await
+    }
+
+    /// A list that was promised for long has the chunks that it rests on promised for as long. Blocks.
+    fn keep_long_promise(&self, digest: &Digest) -> Result<(), Failure> {
+        match self.index.blob(&Key::blob(digest.hash()))? {
+            Some(row) if row.life.queue == Queue::Kept => self.promise_long(&[], &[*digest]),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) async fn splice(self: &Arc<Self>, digest: Digest, chunks: &[Digest]) -> Result<(), StoreError> {

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest, Hash};
 use parking_lot::Mutex;
-use store::{BlobBody, BlobStore, InMemory, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError, write_each};
+use store::{
+    BlobBody, BlobStore, InMemory, Inspect, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError, write_each,
+};
 
 use crate::clock::{Clock, SystemClock};
 use crate::committer::Committer;
@@ -270,6 +272,13 @@ impl SizeLookup for Embedded {
     async fn digest_of(&self, hash: &Hash) -> Result<Option<Digest>, StoreError> {
         let (engine, hash) = (Arc::clone(&self.inner.engine), *hash);
         blocking(move || engine.digest_of(&hash)).await
+    }
+}
+
+#[async_trait]
+impl Inspect for Embedded {
+    async fn damaged(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.engine.damaged(digests).await
     }
 }
 

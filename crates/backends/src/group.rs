@@ -167,7 +167,9 @@ impl<'a> Group<'a> {
         }
         let old = self.blob(key)?;
         self.engine.absence.note(key);
-        let life = self.fresh(Class::Blob, Queue::Leased);
+        // What was promised for long stays so when it is cut.
+        let queue = old.as_ref().map_or(Queue::Leased, |row| row.life.queue.max(Queue::Leased));
+        let life = self.fresh(Class::Blob, queue);
         let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         self.replace(key, old.as_ref(), BlobRow { life, size_bytes, place: Place::Chunks { count } });
         self.batch.put_list(key, chunks);

@@ -21,7 +21,7 @@ mod view;
 pub(crate) use view::View;
 
 /// The version of everything on disk. A newer one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What one compaction has on disk twice, at most.
 const MAX_COMPACTION_BYTES: u64 = 256 * 1024 * 1024;
@@ -142,8 +142,8 @@ impl Index {
             Some(found) if found > FORMAT => {
                 Err(StoreError::Unavailable { level: LEVEL, source: NewerFormat { found }.into() })
             }
-            Some(_known) => Ok(()),
-            None => {
+            Some(FORMAT) => Ok(()),
+            Some(_) | None => {
                 let mut batch = self.batch();
                 batch.put_meta("format", &FORMAT.to_le_bytes());
                 Ok(batch.write(Sync::Yes)?)

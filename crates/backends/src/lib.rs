@@ -14,6 +14,7 @@
 //! | `upkeep` | purging, eviction on request, checks, repair of the index |
 //! | `absence`, `promised`, `hot` | what is known in memory: what is not here, what was promised, small values |
 //! | `reader`, `writer`, `chunks`, `records` | the two traits' methods |
+//! | `inspection` | whether stored bytes are as they were stored |
 //!
 //! Spec: storage §1, §2.
 
@@ -33,6 +34,7 @@ mod group;
 mod hot;
 mod housekeeper;
 mod index;
+mod inspection;
 mod key;
 mod leases;
 mod op;

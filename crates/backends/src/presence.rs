@@ -24,11 +24,13 @@ struct Look<'a> {
     relied_on: Vec<(Key, Life)>,
     /// The blobs among them that rest on no other row.
     plain: Vec<Digest>,
+    /// Those that rest on their chunks.
+    lists: Vec<Digest>,
 }
 
 impl<'a> Look<'a> {
     fn new(index: &'a Index) -> Self {
-        Self { index, relied_on: Vec::new(), plain: Vec::new() }
+        Self { index, relied_on: Vec::new(), plain: Vec::new(), lists: Vec::new() }
     }
 
     /// Which of `digests` are here whole, in their order.
@@ -48,7 +50,9 @@ impl<'a> Look<'a> {
         };
         if !matches!(row.place, Place::Chunks { .. }) {
             self.plain.push(*digest);
-        } else if !self.list_is_here(&key, depth)? {
+        } else if self.list_is_here(&key, depth)? {
+            self.lists.push(*digest);
+        } else {
             return Ok(false);
         }
         self.relied_on.push((key, row.life));
@@ -153,7 +157,7 @@ impl Engine {
     fn promise_found(&self, look: Look<'_>, seen: Moment) {
         let period = self.period();
         self.touch_rows(look.relied_on, Touch::Promised);
-        self.promised.note(look.plain, period, seen);
+        self.promised.note(look.plain, look.lists, period, seen);
     }
 
     /// The time that a promise made now is dated with.

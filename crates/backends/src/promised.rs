@@ -10,12 +10,14 @@ use crate::removals::{Moment, Removals};
 /// So many promises are known at once; what comes beyond is looked up in the index each time. 28 bytes each: the table has a
 /// power of two of places, seven eighths of them in use.
 const MAX_KNOWN: usize = 224 * 1024;
+/// The same for chunk lists, which are large blobs and fewer.
+const MAX_KNOWN_LISTS: usize = 14 * 1024;
 
 /// Blobs that were found and promised in the present period of the lease, so that the next question for them needs neither
 /// index nor touch.
 ///
-/// An entry exists only while its row does; see [`Removals`]. Chunk lists are not among them, since their chunks can be
-/// dropped without them.
+/// An entry exists only while its row does; see [`Removals`]. Chunk lists are apart, since their chunks can be dropped
+/// without them: they are known only as long as no blob at all is dropped.
 #[derive(Default)]
 pub(crate) struct Promised {
     state: RwLock<State>,
@@ -27,6 +29,8 @@ struct State {
     period: u64,
     /// Half of the hash → size in bytes.
     known: HashMap<Half, u64, RandomState>,
+    /// The same for chunk lists.
+    lists: HashMap<Half, u64, RandomState>,
 }
 
 /// Enough of a hash to tell it from every other, in a quarter of the memory: a second blob with the same half, the same
@@ -54,13 +58,23 @@ impl Promised {
         }
         digests
             .iter()
-            .filter(|digest| state.known.get(&half(digest.hash())) != Some(&digest.size_bytes()))
+            .filter(|digest| {
+                let half = half(digest.hash());
+                let size_bytes = state.known.get(&half).or_else(|| state.lists.get(&half));
+                size_bytes != Some(&digest.size_bytes())
+            })
             .copied()
             .collect()
     }
 
     /// Notes blobs whose rows were read after `seen` and that are promised for this period.
-    pub(crate) fn note(&self, digests: impl IntoIterator<Item = Digest>, period: u64, seen: Moment) {
+    pub(crate) fn note(
+        &self,
+        digests: impl IntoIterator<Item = Digest>,
+        lists: impl IntoIterator<Item = Digest>,
+        period: u64,
+        seen: Moment,
+    ) {
         let mut state = self.state.write();
         if state.removals.any_since(seen) || state.period > period {
             return;
@@ -68,6 +82,12 @@ impl Promised {
         if state.period < period {
             state.period = period;
             state.known.clear();
+            state.lists.clear();
+        }
+        for list in lists {
+            if state.lists.len() < MAX_KNOWN_LISTS {
+                state.lists.insert(half(list.hash()), list.size_bytes());
+            }
         }
         for digest in digests {
             if state.known.len() == MAX_KNOWN {
@@ -85,6 +105,7 @@ impl Promised {
         }
         let mut state = self.state.write();
         state.removals.note();
+        state.lists.clear();
         for hash in hashes {
             state.known.remove(&half(&hash));
         }
@@ -101,7 +122,7 @@ mod tests {
     fn a_promise_is_known_for_its_period_and_while_its_row_is_there() {
         let [one, two] = [b"one", b"two"].map(|data| Digest::of(DigestFunction::Sha256, data));
         let promised = Promised::default();
-        promised.note([one, two], 7, promised.moment());
+        promised.note([one, two], [], 7, promised.moment());
         assert!(promised.unknown(&[one, two], 7).is_empty());
         assert_eq!(promised.unknown(&[one], 8), [one]);
         let other_size = Digest::new(*one.hash(), 4).expect("a size");
@@ -110,12 +131,18 @@ mod tests {
         let seen = promised.moment();
         promised.forget([&Key::blob(one.hash())]);
         assert_eq!(promised.unknown(&[one, two], 7), [one]);
-        promised.note([one], 7, seen);
+        promised.note([one], [], 7, seen);
         assert_eq!(promised.unknown(&[one], 7), [one], "a late reader brings nothing back");
 
-        promised.note([one], 8, promised.moment());
+        promised.note([one], [], 8, promised.moment());
         assert_eq!(promised.unknown(&[one, two], 8), [two], "a new period starts empty");
-        promised.note([two], 7, promised.moment());
+        promised.note([two], [], 7, promised.moment());
         assert_eq!(promised.unknown(&[two], 7), [two], "an old one does not come back");
+
+        let list = Digest::of(DigestFunction::Sha256, b"list");
+        promised.note([two], [list], 8, promised.moment());
+        assert!(promised.unknown(&[one, two, list], 8).is_empty());
+        promised.forget([&Key::blob(one.hash())]);
+        assert_eq!(promised.unknown(&[two, list], 8), [list], "it may have been one of its chunks");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest};
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use store::{BlobBody, StoreError};
 use tokio::task::JoinHandle;
 
@@ -18,6 +18,9 @@ use crate::op::{Change, Why};
 use crate::pack::read_frame;
 use crate::row::{BlobRow, FilePlace, Place};
 use crate::touches::Touch;
+
+/// Chunks that are read at once, so that one is decoded while another is on its way.
+const CHUNKS_AHEAD: usize = 2;
 
 /// A blob of which the first bytes have been read and checked.
 enum Opened {
@@ -120,7 +123,7 @@ impl Engine {
         }
     }
 
-    fn drop_blob(&self, digest: &Digest, place: Place, why: Why) -> Result<(), StoreError> {
+    pub(crate) fn drop_blob(&self, digest: &Digest, place: Place, why: Why) -> Result<(), StoreError> {
         tracing::warn!(%digest, ?why, "a stored blob cannot be served and is dropped");
         let key = Key::blob(digest.hash());
         // A store that is closing drops it at the next read.
@@ -187,21 +190,25 @@ impl Engine {
         wanted: Range<u64>,
     ) -> BoxFuture<'static, Result<Option<BlobBody>, StoreError>> {
         async move {
-            let mut parts = parts_of(&chunks, &wanted);
-            let Some((chunk, range)) = parts.pop() else {
+            let mut parts = parts_of(&chunks, &wanted).into_iter();
+            let Some((chunk, range)) = parts.next() else {
                 return Ok(Some(Bytes::new().into()));
             };
             let Some(first) = self.read(&chunk, range).await? else {
                 return Ok(None);
             };
-            let state = ChunkStream { engine: self, digest, parts, body: first };
-            Ok(Some(BlobBody::from_stream(futures::stream::try_unfold(state, ChunkStream::next))))
+            let rest = futures::stream::iter(parts).map(move |(chunk, range)| {
+                let engine = Arc::clone(&self);
+                async move { engine.read(&chunk, range).await?.ok_or(StoreError::Damaged(digest)) }
+            });
+            let rest = rest.buffered(CHUNKS_AHEAD).try_flatten();
+            Ok(Some(BlobBody::from_stream(first.chain(rest))))
         }
         .boxed()
     }
 }
 
-/// The parts of chunks that make up a range, the last one first.
+/// The parts of chunks that make up a range.
 fn parts_of(chunks: &[Digest], wanted: &Range<u64>) -> Vec<(Digest, ByteRange)> {
     let mut at = 0;
     let mut parts = Vec::new();
@@ -212,31 +219,7 @@ fn parts_of(chunks: &[Digest], wanted: &Range<u64>) -> Vec<(Digest, ByteRange)> 
         }
         at += chunk.size_bytes();
     }
-    parts.reverse();
     parts
-}
-
-/// A list of chunks that is being read.
-struct ChunkStream {
-    engine: Arc<Engine>,
-    digest: Digest,
-    /// What comes after `body`, the last one first.
-    parts: Vec<(Digest, ByteRange)>,
-    body: BlobBody,
-}
-
-impl ChunkStream {
-    async fn next(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
-        loop {
-            if let Some(piece) = self.body.next().await.transpose()? {
-                return Ok(Some((piece, self)));
-            }
-            let Some((chunk, range)) = self.parts.pop() else {
-                return Ok(None);
-            };
-            self.body = self.engine.read(&chunk, range).await?.ok_or(StoreError::Damaged(self.digest))?;
-        }
-    }
 }
 
 /// A file that is being read, one frame ahead of who listens.

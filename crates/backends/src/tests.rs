@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache_types::{ByteRange, Digest, DigestFunction};
-use store::{BlobStore, LongPromise, RecordKey, RecordKind, RecordStore, SizeLookup, StoreError, conformance};
+use store::{BlobStore, Inspect, LongPromise, RecordKey, RecordKind, RecordStore, SizeLookup, StoreError, conformance};
 
 use crate::{Clock, Durability, Embedded, Eviction, Settings};
 

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use parking_lot::RwLock;
 
 use crate::{
-    BlobBody, BlobStore, Chunker, InMemory, LongPromise, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup,
+    BlobBody, BlobStore, Chunker, InMemory, Inspect, LongPromise, MAX_CHUNK_BYTES, RecordKey, RecordStore, SizeLookup,
     StoreError, write_each,
 };
 
@@ -191,6 +191,14 @@ impl SizeLookup for MemoryStore {
         }
         // What was stored was stored under a digest, so its size fits one.
         Ok(self.blobs.read().get(hash).and_then(|stored| Digest::new(*hash, stored.size_bytes).ok()))
+    }
+}
+
+/// Memory is not damaged; what is not whole was forgotten.
+#[async_trait]
+impl Inspect for MemoryStore {
+    async fn damaged(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        Ok(digests.iter().filter(|digest| self.bytes(digest).is_none()).copied().collect())
     }
 }
 

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use cache_types::{ByteRange, Digest, Hash};
 use futures::StreamExt;
 
-use crate::{BlobBody, BlobStore, Histogram, InMemory, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError};
+use crate::{
+    BlobBody, BlobStore, Histogram, InMemory, Inspect, LongPromise, RecordKey, RecordStore, SizeLookup, StoreError,
+};
 
 /// The methods of the storage traits, as they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +234,14 @@ impl<S: RecordStore> RecordStore for Metered<S> {
         let removed = self.inner.remove(key).await;
         self.meters.count(StoreCall::RemoveRecord, since, &removed);
         removed
+    }
+}
+
+/// Nothing is handed on, so not counted as reads.
+#[async_trait]
+impl<S: Inspect> Inspect for Metered<S> {
+    async fn damaged(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        self.inner.damaged(digests).await
     }
 }
 

@@ -1,9 +1,12 @@
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The longest name that is kept, in bytes.
 const MAX_WRITER_BYTES: usize = 255;
+
+/// What a value begins with that has a provenance in front. No JSON begins so.
+const MARK: u8 = 1;
 
 /// Who wrote a record, and when.
 ///
@@ -49,6 +52,26 @@ impl Provenance {
         out.put_slice(self.writer.as_bytes());
     }
 
+    /// The value with this in front, so that [`Provenance::split`] tells it from one that has none.
+    pub fn before(&self, value: &[u8]) -> Bytes {
+        let mut out = BytesMut::with_capacity(1 + self.encoded_len() + value.len());
+        out.put_u8(MARK);
+        self.encode(&mut out);
+        out.put_slice(value);
+        out.freeze()
+    }
+
+    /// What [`Provenance::before`] put together, apart again; a value without a provenance in front is itself.
+    pub fn split(bytes: &[u8]) -> (Option<Self>, &[u8]) {
+        let Some((&MARK, mut rest)) = bytes.split_first() else {
+            return (None, bytes);
+        };
+        match Self::decode(&mut rest) {
+            Some(provenance) => (Some(provenance), rest),
+            None => (None, bytes),
+        }
+    }
+
     /// Takes an encoding off the front; `None` when there is none.
     pub fn decode(bytes: &mut impl Buf) -> Option<Self> {
         let written_ms = bytes.try_get_u64_le().ok()?;
@@ -78,6 +101,10 @@ mod tests {
             let mut left = bytes.as_slice();
             prop_assert_eq!(Provenance::decode(&mut left), Some(provenance));
             prop_assert_eq!(left, &rest[..]);
+            let provenance = Provenance::at(&writer, written);
+            let together = provenance.before(&rest);
+            prop_assert_eq!(Provenance::split(&together), (Some(provenance), &rest[..]));
+            prop_assert_eq!(Provenance::split(b"{}"), (None, &b"{}"[..]));
         }
 
         #[test]

@@ -175,3 +175,46 @@ async fn a_flipped_bit_in_the_index_is_never_served() {
     put(&store, &small).await;
     assert_eq!(get(&store, &digest).await, Some(small));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inspection_names_what_is_damaged_wherever_it_lies_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let whole = noise(1, 9 << 20);
+    let data = [noise(2, 500), noise(3, 50_000), noise(4, 50_000), noise(5, 4 << 20), whole.clone()];
+    let mut digests = Vec::new();
+    for data in &data {
+        digests.push(put(&store, data).await);
+    }
+    let chunks = store.split(&digests[4]).await.expect("cut").expect("here");
+    assert!(chunks.len() > 1);
+    assert_eq!(store.damaged(&digests).await.expect("asked"), []);
+    let absent = Digest::of(DigestFunction::Blake3, b"absent");
+    assert_eq!(store.damaged(&[absent, digests[0]]).await.expect("asked"), [absent]);
+
+    // A chunk that lies in a file of its own, the file of one blob, and the pack with the two small ones.
+    drop(store);
+    for part in ["files", "packs"] {
+        for entry in std::fs::read_dir(folder.path().join(part)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            flip(&path, 20_000);
+        }
+    }
+    let store = open(folder.path());
+    let mut damaged = store.damaged(&digests).await.expect("asked");
+    damaged.sort_unstable();
+    let mut expected: Vec<Digest> = digests[1..].to_vec();
+    expected.retain(|digest| *digest != digests[2] || damaged.contains(digest));
+    expected.retain(|digest| *digest != digests[1] || damaged.contains(digest));
+    expected.sort_unstable();
+    assert_eq!(damaged, expected);
+    assert_eq!(damaged.len(), 3, "one of the two in the pack, the file, and the one that was cut");
+    for digest in &damaged {
+        assert!(!is_here(&store, digest).await, "what is damaged is missing from then on");
+    }
+    assert_eq!(get(&store, &digests[0]).await.as_ref(), Some(&data[0]));
+    for (digest, data) in digests.iter().zip(&data) {
+        store.write(*digest, data.clone().into()).await.expect("written");
+    }
+    assert_eq!(store.damaged(&digests).await.expect("asked"), [], "a new write mends it");
+}

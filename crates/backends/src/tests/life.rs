@@ -168,6 +168,26 @@ async fn what_was_promised_for_long_outlives_what_is_used_later_and_makes_room_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_promised_for_long_stays_so_when_it_is_cut() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let life = |digest: &Digest| {
+        let row = store.engine().index.blob(&crate::key::Key::blob(digest.hash())).expect("asked");
+        row.expect("here").life.queue
+    };
+    let digest = put(&store, &noise(1, 9 << 20)).await;
+    store.promise_long(&[], &[digest]).await.expect("promised");
+    eventually("the promise is written", || life(&digest) == crate::row::Queue::Kept).await;
+    let chunks = store.split(&digest).await.expect("cut").expect("here");
+    assert!(chunks.len() > 1);
+    assert_eq!(life(&digest), crate::row::Queue::Kept);
+    eventually("its chunks are promised", || chunks.iter().all(|chunk| life(chunk) == crate::row::Queue::Kept)).await;
+    // A list that is put over a blob that is here changes nothing.
+    store.splice(digest, &chunks).await.expect("here");
+    assert_eq!(life(&digest), crate::row::Queue::Kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writes_are_refused_when_all_is_leased_and_reads_go_on() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let clock = SetClock::new();

@@ -65,6 +65,23 @@ async fn a_newer_format_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_older_program_wrote_is_taken_over_and_it_is_told_so() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let data = noise(1, 5000);
+    let digest = put(&store, &data).await;
+    let mut batch = store.engine().index.batch();
+    batch.put_meta("format", &1u32.to_le_bytes());
+    batch.write(crate::index::Sync::Yes).expect("written");
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(get(&store, &digest).await, Some(data));
+    // The older program refuses a number that it does not know, by the rule of the test above.
+    let format = store.engine().index.meta("format").expect("read").expect("a number");
+    assert_eq!(format, 2u32.to_le_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_closed_store_refuses_writes_and_still_reads() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = open(folder.path());
