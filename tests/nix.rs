@@ -15,6 +15,8 @@ mod integration;
 mod machine;
 #[path = "nix/proxy.rs"]
 mod proxy;
+#[path = "nix/upkeep.rs"]
+mod upkeep;
 
 use std::path::Path;
 

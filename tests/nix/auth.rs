@@ -79,6 +79,16 @@ fn a_private_cache_is_pushed_and_read_with_netrc_and_by_nobody_else() {
         assert_eq!(lines(&built, "building '").len(), 0, "{user}: {}", built.output);
         say(format!("substituted as {user}"));
     }
+    // The sample, filled in as its first line says.
+    let sample = std::fs::read_to_string(crate::integration::sample("netrc")).expect("the sample");
+    let netrc = guarded.folder.path().join("netrc");
+    let filled = sample.replace("cache.example.org", "127.0.0.1").replace("TOKEN", &guarded.reader);
+    assert!(filled != sample && filled.contains(&guarded.reader), "{sample}");
+    std::fs::write(&netrc, filled).expect("written");
+    let machine = Machine::trusting(&cache, &key).with(&format!("netrc-file = {}", netrc.display()));
+    let built = machine.run(&build).expect_success();
+    assert_eq!(lines(&built, "building '").len(), 0, "the sample of netrc: {}", built.output);
+    say("substituted with the sample of netrc");
     // Hidden from everybody else: Nix builds.
     let built = Machine::trusting(&cache, &key).run(&build).expect_success();
     assert_eq!(lines(&built, "building '").len(), 3, "{}", built.output);

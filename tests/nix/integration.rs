@@ -6,7 +6,7 @@ use crate::harness::{Server, say, tool};
 use crate::machine::{CHAIN, Machine, lines};
 use crate::{TWOFOLD, get, public_key, show, url};
 
-fn sample(name: &str) -> PathBuf {
+pub fn sample(name: &str) -> PathBuf {
     tool::checkout().join("nix-integration").join(name)
 }
 

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use cache_types::Hash;
 use cache_types::nix::StorePathHash;
-use store::{BlobStore, LongPromise, RecordKey, RecordStore};
+use store::{BlobStore, Inspect, LongPromise, RecordKey, RecordStore};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::recent::Recent;
@@ -17,14 +18,15 @@ use crate::render::{self, Plan, PlanError};
 use crate::response::Refusal;
 use crate::route::{self, Route};
 use crate::served::ServedPath;
-use crate::settings::{CacheSettings, Settings};
+use crate::settings::{CacheSettings, Settings, Uploads};
 use crate::spool::Room;
 use crate::unpack::Bench;
 use crate::upstream::Upstreams;
 
 /// Uploads that are unpacked at once; each takes a thread and its decoder's memory.
 const UNPACKED_AT_ONCE: usize = 32;
-/// A NAR that was read and hashed whole is not read again for this long before it is promised once more.
+/// A NAR all of whose parts were read and found as they were stored is not read again for this long before it is promised
+/// once more.
 const SOUND_FOR: Duration = Duration::from_secs(60);
 /// Plans that are kept take about this much memory at most: their folders are not read again.
 const PLANS_BYTES: usize = 64 * 1024 * 1024;
@@ -41,9 +43,11 @@ pub(crate) struct Inner {
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) long: Arc<dyn LongPromise>,
+    pub(crate) inspect: Arc<dyn Inspect>,
     pub(crate) caches: BTreeMap<String, CacheSettings>,
-    pub(crate) bench: Bench,
-    pub(crate) no_progress: Duration,
+    pub(crate) uploads: Uploads,
+    room: Arc<Room>,
+    folder: Arc<Path>,
     pub(crate) touch_every: Duration,
     pub(crate) plans: Recent<Hash, Plan>,
     pub(crate) served: Recent<RecordKey, ServedPath>,
@@ -55,19 +59,20 @@ pub(crate) struct Inner {
 
 impl NixCaches {
     /// The caches over a store.
-    pub fn new<S: BlobStore + RecordStore + LongPromise + 'static>(store: Arc<S>, settings: Settings) -> Self {
+    pub fn new<S: BlobStore + RecordStore + LongPromise + Inspect + 'static>(
+        store: Arc<S>,
+        settings: Settings,
+    ) -> Self {
         let caches = settings.caches.into_iter().map(|cache| (cache.name.as_str().to_owned(), cache)).collect();
         Self(Arc::new(Inner {
             blobs: store.clone(),
             records: store.clone(),
-            long: store,
+            long: store.clone(),
+            inspect: store,
             caches,
-            bench: Bench {
-                room: Room::new(settings.max_uploads_bytes),
-                folder: settings.uploads.into(),
-                max_bytes: settings.max_uploads_bytes,
-            },
-            no_progress: settings.no_progress,
+            room: Room::new(),
+            folder: settings.uploads.into(),
+            uploads: settings.limits,
             touch_every: settings.touch_every,
             plans: Recent::new(PLANS_BYTES),
             served: Recent::new(SERVED_BYTES),
@@ -113,6 +118,11 @@ impl Inner {
         answer.await.unwrap_or_else(IntoResponse::into_response)
     }
 
+    /// Where an upload is set aside that begins now.
+    pub(crate) fn bench(&self) -> Bench {
+        Bench { room: self.room.clone(), folder: self.folder.clone(), limits: (self.uploads.now)() }
+    }
+
     /// What is known of a path.
     pub(crate) async fn path_record(
         &self,
@@ -143,8 +153,9 @@ impl Inner {
         Ok(missing.is_empty().then_some(plan))
     }
 
-    /// As [`Inner::complete`], and every byte of it was read and hashed lately: what is damaged on disk is a miss before
-    /// anything is promised.
+    /// As [`Inner::complete`], and every stored byte of it was read and checked lately: what is damaged on disk is a miss
+    /// before anything is promised. That its parts give the NAR was seen when it was stored, and each part is named by its
+    /// hash; so what is left to ask is whether the parts are still as they were stored.
     pub(crate) async fn sound(&self, cache: &CacheSettings, nar: &Hash) -> Result<Option<Arc<Plan>>, Refusal> {
         let Some(plan) = self.complete(cache, nar).await? else {
             return Ok(None);
@@ -152,8 +163,8 @@ impl Inner {
         let mut verified = plan.verified.lock().await;
         if verified.is_none_or(|at| at.elapsed() >= SOUND_FOR) {
             *verified = None;
-            if !render::is_sound(self.blobs.clone(), plan.clone()).await? {
-                tracing::warn!(%nar, "a NAR is damaged and is a miss");
+            if let Some(part) = self.inspect.damaged(&plan.parts).await?.first() {
+                tracing::warn!(%nar, %part, "a NAR is damaged and is a miss");
                 self.plans.remove(nar);
                 return Ok(None);
             }

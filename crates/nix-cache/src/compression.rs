@@ -2,8 +2,6 @@ use std::fmt;
 use std::io::{self, BufReader, Read, Write};
 use std::str::FromStr;
 
-/// The largest window of zstd that is taken, as a power of two: 128 MiB.
-const MAX_ZSTD_WINDOW: u32 = 27;
 /// The most memory that unpacking xz may take.
 const MAX_XZ_BYTES: u64 = 256 * 1024 * 1024;
 /// Packed bytes that are read at once.
@@ -77,14 +75,14 @@ impl Compression {
         }
     }
 
-    /// Unpacks what `source` gives. After the end of what is packed, `source` may hold more.
-    pub(crate) fn unpack<R: Read>(self, source: R) -> io::Result<Unpacking<R>> {
+    /// Unpacks what `source` gives; `zstd_window_log` is the binary logarithm of the largest window of zstd. After the end of what is packed, `source` may hold more.
+    pub(crate) fn unpack<R: Read>(self, source: R, zstd_window_log: u32) -> io::Result<Unpacking<R>> {
         let source = BufReader::with_capacity(PIECE_BYTES, source);
         Ok(match self {
             Self::None => Unpacking::None(source),
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
-                decoder.window_log_max(MAX_ZSTD_WINDOW)?;
+                decoder.window_log_max(zstd_window_log)?;
                 Unpacking::Zstd(Box::new(decoder))
             }
             Self::Xz => {
@@ -219,7 +217,7 @@ mod tests {
                 packed.extend(packing.push(piece).expect("memory"));
             }
             packed.extend(packing.finish().expect("memory"));
-            let mut unpacking = compression.unpack(packed.as_slice()).expect("a reader");
+            let mut unpacking = compression.unpack(packed.as_slice(), 23).expect("a reader");
             let mut out = Vec::new();
             unpacking.read_to_end(&mut out).expect("what was packed");
             prop_assert_eq!(out, data);
@@ -228,7 +226,7 @@ mod tests {
         #[test]
         fn any_bytes_unpack_or_fail(data in proptest::collection::vec(any::<u8>(), 0..300), which in 0usize..6) {
             let mut out = Vec::new();
-            let unpacked = Compression::ALL[which].unpack(data.as_slice()).map(|reader| reader.take(1 << 20).read_to_end(&mut out));
+            let unpacked = Compression::ALL[which].unpack(data.as_slice(), 23).map(|reader| reader.take(1 << 20).read_to_end(&mut out));
             prop_assert!(matches!(unpacked, Ok(Ok(_) | Err(_)) | Err(_)));
         }
     }

@@ -1,11 +1,11 @@
 use std::io::{self, Read};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures::{StreamExt, stream};
 use store::{BlobBody, BodyError, StoreError};
 use tokio::sync::mpsc;
 
+use crate::settings::Uploads;
 use crate::unpack::UnpackError;
 
 /// Pieces that wait for the reader.
@@ -72,12 +72,22 @@ async fn drain(mut body: BlobBody) {
     }
 }
 
-/// The body of a request, none of whose pieces may be long in coming.
-pub(crate) fn incoming(body: axum::body::Body, no_progress: Duration) -> BlobBody {
-    BlobBody::from_stream(stream::try_unfold(body.into_data_stream(), move |mut pieces| async move {
-        let next = tokio::time::timeout(no_progress, pieces.next()).await;
-        let next = next.map_err(|_| interrupted(format!("no byte came for {no_progress:?}")))?;
-        Ok(next.transpose().map_err(interrupted)?.map(|piece| (piece, pieces)))
+/// The body of a request, none of whose pieces may be long in coming. It takes a place among all uploads when it is first
+/// asked for one, and keeps it to its end.
+pub(crate) fn incoming(body: axum::body::Body, uploads: &Uploads) -> BlobBody {
+    let no_progress = (uploads.now)().no_progress;
+    let place = uploads.place.clone();
+    BlobBody::from_stream(stream::try_unfold((body.into_data_stream(), None), move |(mut pieces, taken)| {
+        let place = place.clone();
+        async move {
+            let taken = match taken {
+                Some(taken) => taken,
+                None => place().await?,
+            };
+            let next = tokio::time::timeout(no_progress, pieces.next()).await;
+            let next = next.map_err(|_| interrupted(format!("no byte came for {no_progress:?}")))?;
+            Ok(next.transpose().map_err(interrupted)?.map(|piece| (piece, (pieces, Some(taken)))))
+        }
     }))
 }
 

@@ -41,6 +41,6 @@ mod tests;
 pub use caches::NixCaches;
 pub use key_file::{KeyFileError, make_key, read_key, read_or_make_key, write_key};
 pub use settings::{
-    Audience, CacheName, CacheSettings, Completeness, DEFAULT_CACHE, DEFAULT_PRIORITY, Settings, Sign, Transfer,
-    Upstream,
+    Audience, CacheName, CacheSettings, Completeness, DEFAULT_CACHE, DEFAULT_PRIORITY, Place, Settings, Sign, Transfer,
+    UploadLimits, Uploads, Upstream,
 };

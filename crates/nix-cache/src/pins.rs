@@ -66,11 +66,11 @@ impl Inner {
             if pins.0.len() >= MAX_PINS {
                 return Err(Refusal::Conflict(format!("{MAX_PINS} paths are pinned already: unpin some")));
             }
-            let pin = Pin { path: cache.store_dir.join(&info.path), by, at: now_seconds() };
+            let pin = Pin { path: cache.store_dir.join(&info.path), by: by.clone(), at: now_seconds() };
             pins.0.insert(path.to_string(), pin);
             self.touch(cache, vec![path], &mut HashSet::new()).await?;
         }
-        self.records.put(pins_key(cache.name.as_str()), encode(&pins)).await?;
+        self.records.put(pins_key(cache.name.as_str()), encode(&pins, &by)).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 

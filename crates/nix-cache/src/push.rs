@@ -11,12 +11,14 @@ use cache_types::nix::{
 use futures::{StreamExt, TryStreamExt, stream};
 use http::request::Parts;
 use http::{StatusCode, header};
+use store::StoreError;
 
 use crate::caches::Inner;
 use crate::compression::Compression;
 use crate::records::{
     NarHash, NarRecord, Origin, PathRecord, Root, UploadRecord, decode, encode, nar_key, path_key, upload_key,
 };
+use crate::render::{self, PlanError};
 use crate::response::Refusal;
 use crate::route::NarName;
 use crate::settings::CacheSettings;
@@ -41,24 +43,24 @@ impl Inner {
         cache: &CacheSettings,
         head: &Parts,
         body: Body,
-        name: NarName,
+        (name, writer): (NarName, String),
     ) -> Result<Response, Refusal> {
         if encoding(head)? != Compression::None {
             return Err(Refusal::Encoding("a NAR has no content encoding: its name says how it is packed".to_owned()));
         }
-        if body.size_hint().lower() > self.bench.max_bytes {
-            return Err(Refusal::TooLarge(self.bench.max_bytes));
+        let bench = self.bench();
+        if body.size_hint().lower() > bench.limits.max_bytes {
+            return Err(Refusal::TooLarge(bench.limits.max_bytes));
         }
         let permit = self.unpacking.acquire().await.expect("it is never closed");
-        let bench = self.bench.clone();
-        let body = feed::incoming(body, self.no_progress);
+        let body = feed::incoming(body, &self.uploads);
         let unpacked = feed::through(body, move |feed| unpack::unpack_nar(feed, name.compression, &bench)).await?;
         drop(permit);
         if *unpacked.file.hash() != name.hash {
             let found = NarName::new(*unpacked.file.hash(), name.compression).url();
             return Err(Refusal::Malformed(format!("the bytes are those of {found}")));
         }
-        self.keep_nar(cache, &unpacked).await?;
+        self.keep_nar(cache, &unpacked, &writer).await?;
         let upload = UploadRecord {
             nar: NarHash(*unpacked.nar.hash()),
             nar_size: unpacked.nar.size_bytes(),
@@ -66,16 +68,39 @@ impl Inner {
             compression: unpacked.compression,
         };
         let key = upload_key(cache.name.as_str(), &name.hash, name.compression.suffix());
-        self.records.put(key, encode(&upload)).await?;
+        self.records.put(key, encode(&upload, &writer)).await?;
         Ok(StatusCode::OK.into_response())
     }
 
-    /// Stores the parts of a NAR, then the record that names them.
-    pub(crate) async fn keep_nar(&self, cache: &CacheSettings, unpacked: &UnpackedNar) -> Result<(), Refusal> {
-        keep::nar(&*self.blobs, unpacked).await?;
+    /// Stores the parts of a NAR, puts it together again from them, and then stores the record that names them.
+    pub(crate) async fn keep_nar(
+        &self,
+        cache: &CacheSettings,
+        unpacked: &UnpackedNar,
+        writer: &str,
+    ) -> Result<(), Refusal> {
         let record = NarRecord { size: unpacked.nar.size_bytes(), root: unpacked.root.clone() };
+        keep::nar(&*self.blobs, unpacked).await?;
+        if !self.is_rendered_again(unpacked.nar.hash(), &record).await? {
+            // A part that was here before was damaged. It is gone now, and stored anew.
+            keep::nar(&*self.blobs, unpacked).await?;
+            if !self.is_rendered_again(unpacked.nar.hash(), &record).await? {
+                let source = format!("{} is not what its parts give again", unpacked.nar).into();
+                return Err(StoreError::Internal { level: "storing a NAR", source }.into());
+            }
+        }
         let key = nar_key(cache.name.as_str(), unpacked.nar.hash());
-        Ok(self.records.put(key, encode(&record)).await?)
+        Ok(self.records.put(key, encode(&record, writer)).await?)
+    }
+
+    /// Whether what is stored gives the NAR again, byte for byte: read from the store and hashed as a whole, once, before
+    /// anything names it. From then on the checksums of its parts say whether it is still so.
+    async fn is_rendered_again(&self, nar: &Hash, record: &NarRecord) -> Result<bool, Refusal> {
+        match render::load(&*self.blobs, *nar, record).await {
+            Ok(plan) => Ok(render::is_sound(self.blobs.clone(), Arc::new(plan)).await?),
+            Err(PlanError::Gone) => Ok(false),
+            Err(PlanError::Store(error)) => Err(error.into()),
+        }
     }
 
     pub(crate) async fn put_narinfo(
@@ -99,13 +124,8 @@ impl Inner {
         self.check_references(cache, &info).await?;
         let _turn = self.path_lock(path).lock().await;
         let info = if replacing { info } else { self.merge(cache, info).await? };
-        let record = PathRecord {
-            narinfo: info.print(&cache.store_dir),
-            origin: Origin::Pushed,
-            writer,
-            written: now_seconds(),
-        };
-        self.records.put(path_key(cache.name.as_str(), path), encode(&record)).await?;
+        let record = PathRecord { narinfo: info.print(&cache.store_dir), origin: Origin::Pushed };
+        self.records.put(path_key(cache.name.as_str(), path), encode(&record, &writer)).await?;
         Ok(StatusCode::OK.into_response())
     }
 

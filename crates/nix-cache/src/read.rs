@@ -83,7 +83,7 @@ impl Inner {
         let Some(record) = self.ask_upstreams(cache, path).await? else {
             return Ok(None);
         };
-        Ok(ServedPath::make(cache, encode(&record)).map(|served| served.text))
+        Ok(ServedPath::make(cache, encode(&record, "")).map(|served| served.text))
     }
 
     /// The narinfo of a path, signed anew only where its record is another one than it was.
@@ -167,8 +167,8 @@ impl Inner {
         body: Body,
         name: NarName,
     ) -> Result<Response, Refusal> {
-        if access::intent(head, cache)? != Intent::Read {
-            return self.put_nar(cache, head, body, name).await;
+        if let Intent::Push(writer) = access::intent(head, cache)? {
+            return self.put_nar(cache, head, body, (name, writer)).await;
         }
         let (plan, compression) = self.find_nar(cache, name).await?.ok_or(Refusal::Missing)?;
         let mut response = match compression {

@@ -2,7 +2,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use cache_types::nix::{NarInfo, StoreDir, StorePathHash};
 use cache_types::{Digest, Hash};
 use serde::{Deserialize, Serialize};
-use store::{RecordKey, RecordKind};
+use store::{Provenance, RecordKey, RecordKind};
 
 use crate::compression::Compression;
 
@@ -54,10 +54,6 @@ pub(crate) struct PathRecord {
     /// The narinfo, as it came.
     pub(crate) narinfo: String,
     pub(crate) origin: Origin,
-    /// Who pushed it; empty for what came from another cache.
-    pub(crate) writer: String,
-    /// When, in seconds since 1970.
-    pub(crate) written: u64,
 }
 
 /// Where a path came from: what another cache gave is never signed here.
@@ -139,13 +135,16 @@ pub(crate) fn pins_key(cache: &str) -> RecordKey {
     key(Space::Pins, cache, b"")
 }
 
-pub(crate) fn encode(record: &impl Serialize) -> Bytes {
-    serde_json::to_vec(record).expect("records have text keys and finite numbers").into()
+/// The record as it is stored: who wrote it, so that it can be purged by that, then JSON. What came from another cache is
+/// written by nobody.
+pub(crate) fn encode(record: &impl Serialize, writer: &str) -> Bytes {
+    let json = serde_json::to_vec(record).expect("records have text keys and finite numbers");
+    Provenance::now(writer).before(&json)
 }
 
-/// `None` when the bytes are no such record.
+/// `None` when the bytes are no such record. Those of older programs do not say who wrote them.
 pub(crate) fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Option<T> {
-    serde_json::from_slice(bytes).ok()
+    serde_json::from_slice(Provenance::split(bytes).1).ok()
 }
 
 impl PathRecord {
@@ -189,14 +188,16 @@ mod tests {
                 Root::Whole,
             ][which].clone();
             let record = NarRecord { size, root };
-            prop_assert_eq!(decode::<NarRecord>(&encode(&record)), Some(record));
+            prop_assert_eq!(decode::<NarRecord>(&encode(&record, "ci")), Some(record.clone()));
+            let older = serde_json::to_vec(&record).expect("a record");
+            prop_assert_eq!(decode::<NarRecord>(&older), Some(record), "as older programs wrote it");
             let upload = UploadRecord { nar: NarHash(*digest.hash()), nar_size: size, file_size: size, compression: Compression::Gzip };
-            prop_assert_eq!(decode::<UploadRecord>(&encode(&upload)), Some(upload));
+            prop_assert_eq!(decode::<UploadRecord>(&encode(&upload, "")), Some(upload));
         }
 
         #[test]
         fn any_bytes_are_a_record_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            prop_assert!(decode::<NarRecord>(&bytes).is_none_or(|record| decode(&encode(&record)) == Some(record)));
+            prop_assert!(decode::<NarRecord>(&bytes).is_none_or(|record| decode(&encode(&record, "")) == Some(record)));
         }
     }
 }

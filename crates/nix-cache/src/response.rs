@@ -43,7 +43,7 @@ impl From<UnpackError> for Refusal {
         match error {
             UnpackError::Store(error) => Self::Store(error),
             UnpackError::TooLarge(limit) => Self::TooLarge(limit),
-            UnpackError::Nar(_) | UnpackError::Packed { .. } | UnpackError::Trailing => {
+            UnpackError::Nar(_) | UnpackError::Packed { .. } | UnpackError::TooDense(_) | UnpackError::Trailing => {
                 Self::Malformed(error.to_string())
             }
         }

@@ -1,7 +1,11 @@
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache_types::nix::{PublicKey, SecretKey, StoreDir};
+use futures::future::BoxFuture;
+use store::StoreError;
 
 /// The name of the cache that is there without configuration.
 pub const DEFAULT_CACHE: &str = "default";
@@ -15,12 +19,41 @@ pub struct Settings {
     pub caches: Vec<CacheSettings>,
     /// The folder for uploads, in files without names.
     pub uploads: PathBuf,
-    /// The most bytes in such files at any time, and of one NAR.
-    pub max_uploads_bytes: u64,
-    /// How long a client may stand still while it sends.
-    pub no_progress: Duration,
+    /// What uploads may use.
+    pub limits: Uploads,
     /// How often what is pinned is touched; less than the lease of the store.
     pub touch_every: Duration,
+}
+
+/// What uploads may use; asked for anew by each, so that it can be replaced while clients are served.
+#[derive(Clone)]
+pub struct Uploads {
+    /// What one upload may use, as of now.
+    pub now: Arc<dyn Fn() -> UploadLimits + Send + Sync>,
+    /// Waits for a place among the uploads of all layers of the server; an error is what the client is told.
+    pub place: Arc<dyn Fn() -> BoxFuture<'static, Result<Place, StoreError>> + Send + Sync>,
+}
+
+/// A place among uploads, given back when it is dropped.
+pub type Place = Box<dyn Send + Sync>;
+
+impl fmt::Debug for Uploads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uploads").field("now", &(self.now)()).finish_non_exhaustive()
+    }
+}
+
+/// What an upload may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadLimits {
+    /// The most bytes in files at any time, and of one NAR.
+    pub max_bytes: u64,
+    /// How long a client may stand still while it sends.
+    pub no_progress: Duration,
+    /// The binary logarithm of the largest window of zstd.
+    pub zstd_window_log: u32,
+    /// The most bytes that may come out of a packed file for each that goes in, once 256 MiB came out; 0 is no limit.
+    pub ratio: u64,
 }
 
 /// One cache, at `/nix/NAME/`.

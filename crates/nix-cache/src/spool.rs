@@ -14,21 +14,20 @@ const HELD_BYTES: usize = 1024 * 1024;
 /// The bound on what all uploads together keep in files.
 #[derive(Debug)]
 pub(crate) struct Room {
-    max_bytes: u64,
     taken: AtomicU64,
 }
 
 impl Room {
-    pub(crate) fn new(max_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { max_bytes, taken: AtomicU64::new(0) })
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { taken: AtomicU64::new(0) })
     }
 
-    fn take(&self, bytes: u64) -> Result<(), StoreError> {
-        let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
+    fn take(&self, bytes: u64, max_bytes: u64) -> Result<(), StoreError> {
+        let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= max_bytes);
         let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         taken.map(|_| ()).map_err(|_| StoreError::Full {
             needed_bytes: bytes,
-            reason: format!("uploads of NARs take {} bytes together at most; raise --max-size", self.max_bytes),
+            reason: format!("uploads of NARs take {max_bytes} bytes together at most; raise --max-size"),
         })
     }
 }
@@ -46,12 +45,14 @@ pub(crate) struct Spool {
 #[derive(Debug)]
 struct Share {
     room: Arc<Room>,
+    /// As much as all shares together may be while this one grows.
+    max_bytes: u64,
     bytes: u64,
 }
 
 impl Share {
     fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
-        self.room.take(bytes)?;
+        self.room.take(bytes, self.max_bytes)?;
         self.bytes += bytes;
         Ok(())
     }
@@ -64,8 +65,9 @@ impl Drop for Share {
 }
 
 impl Spool {
-    pub(crate) fn new(room: &Arc<Room>) -> Self {
-        Self { held: Vec::new(), file: None, written: 0, share: Share { room: room.clone(), bytes: 0 } }
+    pub(crate) fn new(room: &Arc<Room>, max_bytes: u64) -> Self {
+        let share = Share { room: room.clone(), max_bytes, bytes: 0 };
+        Self { held: Vec::new(), file: None, written: 0, share }
     }
 
     /// Takes the next bytes; a file, where one is needed, is made in `folder`. Blocks.
@@ -153,10 +155,10 @@ mod tests {
     #[test]
     fn bytes_read_back_from_memory_and_file_and_the_room_is_given_back() {
         let folder = tempfile::tempdir().expect("a folder");
-        let room = Room::new(3 << 20);
+        let room = Room::new();
         for len in [0usize, 1000, 2 << 20] {
             let data: Vec<u8> = (0..len).map(|at| at as u8).collect();
-            let mut spool = Spool::new(&room);
+            let mut spool = Spool::new(&room, 3 << 20);
             for piece in data.chunks(70_000) {
                 spool.push(piece, folder.path()).expect("room");
             }
@@ -167,7 +169,7 @@ mod tests {
             assert!(spooled.read(len as u64, 1).is_err());
         }
         assert_eq!(room.taken.load(Ordering::Relaxed), 0);
-        let mut spool = Spool::new(&room);
+        let mut spool = Spool::new(&room, 3 << 20);
         assert!(matches!(spool.push(&vec![0; 4 << 20], folder.path()), Err(StoreError::Full { .. })));
     }
 }

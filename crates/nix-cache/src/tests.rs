@@ -48,12 +48,17 @@ fn house(set: impl FnOnce(&mut CacheSettings)) -> House {
     let settings = Settings {
         caches: vec![main, other],
         uploads: std::env::temp_dir(),
-        max_uploads_bytes: 64 << 20,
-        no_progress: Duration::from_secs(5),
+        limits: uploads(),
         touch_every: Duration::from_secs(60),
     };
     let router = NixCaches::new(store.clone(), settings).router();
     House { store, router }
+}
+
+fn uploads() -> Uploads {
+    let no_progress = Duration::from_secs(5);
+    let limits = UploadLimits { max_bytes: 64 << 20, no_progress, zstd_window_log: 23, ratio: 10_000 };
+    Uploads { now: Arc::new(move || limits), place: Arc::new(|| Box::pin(async { Ok(Box::new(()) as Place) })) }
 }
 
 impl House {
@@ -196,7 +201,7 @@ async fn files_are_taken_packed_in_every_way_and_given_back_under_their_name() {
         assert_eq!(house.put(&format!("main/{DEMO}.narinfo"), lines.collect::<String>()).await, 200);
         let again = house.get(&format!("main/{name}")).await;
         let mut out = Vec::new();
-        std::io::Read::read_to_end(&mut compression.unpack(&again.body[..]).expect("a reader"), &mut out)
+        std::io::Read::read_to_end(&mut compression.unpack(&again.body[..], 23).expect("a reader"), &mut out)
             .expect("packed");
         assert!(out == nar, "{name}");
     }

@@ -31,9 +31,9 @@ impl Inner {
         (kind, name): (TextKind, &str),
     ) -> Result<Response, Refusal> {
         let key = text_key(cache.name.as_str(), &format!("{}/{name}", kind.folder()));
-        if access::intent(head, cache)? != Intent::Read {
+        if let Intent::Push(writer) = access::intent(head, cache)? {
             let record = self.keep_text(head, body, kind, name).await?;
-            self.records.put(key, encode(&record)).await?;
+            self.records.put(key, encode(&record, &writer)).await?;
             return Ok(StatusCode::OK.into_response());
         }
         let record = self.records.get(&key).await?.and_then(|encoded| decode::<TextRecord>(&encoded));
@@ -57,8 +57,8 @@ impl Inner {
 
     async fn keep_text(&self, head: &Parts, body: Body, kind: TextKind, name: &str) -> Result<TextRecord, Refusal> {
         let encoding = encoding(head)?;
-        let bench = self.bench.clone();
-        let body = feed::incoming(body, self.no_progress);
+        let bench = self.bench();
+        let body = feed::incoming(body, &self.uploads);
         let permit = self.unpacking.acquire().await.expect("it is never closed");
         let unpacked = feed::through(body, move |feed| unpack::unpack_text(feed, encoding, &bench)).await;
         drop(permit);
@@ -75,9 +75,9 @@ impl Inner {
     /// A short text, unpacked.
     pub(crate) async fn small_text(&self, head: &Parts, body: Body, max_bytes: usize) -> Result<String, Refusal> {
         let encoding = encoding(head)?;
-        let mut bench = self.bench.clone();
-        bench.max_bytes = max_bytes as u64;
-        let body = feed::incoming(body, self.no_progress);
+        let mut bench = self.bench();
+        bench.limits.max_bytes = max_bytes as u64;
+        let body = feed::incoming(body, &self.uploads);
         let (digest, bytes) = feed::through(body, move |feed| unpack::unpack_text(feed, encoding, &bench)).await?;
         let len = usize::try_from(digest.size_bytes()).map_err(|_| Refusal::TooLarge(max_bytes as u64))?;
         String::from_utf8(bytes.read(0, len)?.into()).map_err(|_| malformed("the text is not UTF-8"))
@@ -85,10 +85,11 @@ impl Inner {
 
     /// Reads a body to its end for nothing.
     pub(crate) async fn discard(&self, body: Body) -> Result<(), Refusal> {
-        let mut body = feed::incoming(body, self.no_progress);
-        let mut left = self.bench.max_bytes;
+        let mut body = feed::incoming(body, &self.uploads);
+        let max_bytes = (self.uploads.now)().max_bytes;
+        let mut left = max_bytes;
         while let Some(piece) = body.next().await.transpose()? {
-            left = left.checked_sub(piece.len() as u64).ok_or(Refusal::TooLarge(self.bench.max_bytes))?;
+            left = left.checked_sub(piece.len() as u64).ok_or(Refusal::TooLarge(max_bytes))?;
         }
         Ok(())
     }

@@ -2,8 +2,10 @@
 
 mod tree;
 
+use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,10 +17,14 @@ use self::tree::TreeBuilder;
 use crate::compression::Compression;
 use crate::nar::{NarError, NarReader};
 use crate::records::Root;
+use crate::settings::UploadLimits;
 use crate::spool::{Room, Spool, Spooled};
 
 /// Bytes that are unpacked at once.
 const PIECE_BYTES: usize = 128 * 1024;
+
+/// So much may come out of a packed file however few bytes it has.
+const FREE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Bytes that say how a file is packed whose name does not.
 const MAGIC_BYTES: u64 = 2;
@@ -28,8 +34,8 @@ const MAGIC_BYTES: u64 = 2;
 pub(crate) struct Bench {
     pub(crate) room: Arc<Room>,
     pub(crate) folder: Arc<Path>,
-    /// The most unpacked bytes of one upload.
-    pub(crate) max_bytes: u64,
+    /// What one upload may use.
+    pub(crate) limits: UploadLimits,
 }
 
 /// A NAR that was read to its end.
@@ -74,6 +80,8 @@ pub(crate) enum UnpackError {
     Trailing,
     #[error("more than {0} bytes when unpacked")]
     TooLarge(u64),
+    #[error("more than {0} bytes come out for each that goes in (limits.zstd_ratio)")]
+    TooDense(u64),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -93,8 +101,8 @@ pub(crate) fn unpack_nar(
     let mut reader = NarReader::default();
     let mut tree = TreeBuilder::default();
     let mut hasher = Hasher::new(DigestFunction::Sha256, 0);
-    let mut spool = Spool::new(&bench.room);
-    let read = read_through(source, compression, bench.max_bytes, |piece| {
+    let mut spool = Spool::new(&bench.room, bench.limits.max_bytes);
+    let read = read_through(source, compression, bench.limits, |piece| {
         reader.push(piece, &mut |event| {
             tree.take(event);
             Ok::<(), NarError>(())
@@ -118,8 +126,8 @@ pub(crate) fn unpack_text(
     bench: &Bench,
 ) -> Result<(Digest, Spooled), UnpackError> {
     let mut hasher = Hasher::new(DigestFunction::Sha256, 0);
-    let mut spool = Spool::new(&bench.room);
-    let read = read_through(source, compression, bench.max_bytes, |piece| {
+    let mut spool = Spool::new(&bench.room, bench.limits.max_bytes);
+    let read = read_through(source, compression, bench.limits, |piece| {
         hasher.update(piece);
         Ok(spool.push(piece, &bench.folder)?)
     })?;
@@ -134,11 +142,13 @@ struct ReadThrough {
 fn read_through(
     source: impl Read,
     compression: Compression,
-    max_bytes: u64,
+    limits: UploadLimits,
     mut on_piece: impl FnMut(&[u8]) -> Result<(), UnpackError>,
 ) -> Result<ReadThrough, UnpackError> {
     let failed = |source: io::Error| failed(source, compression);
-    let mut unpacking = compression.unpack(Hashing::new(source)).map_err(failed)?;
+    let packed_bytes = Rc::new(Cell::new(0));
+    let source = Hashing::new(source, packed_bytes.clone());
+    let mut unpacking = compression.unpack(source, limits.zstd_window_log).map_err(failed)?;
     let mut piece = vec![0; PIECE_BYTES];
     let mut unpacked_bytes = 0;
     loop {
@@ -149,8 +159,11 @@ fn read_through(
             Err(error) => return Err(failed(error)),
         };
         unpacked_bytes += count as u64;
-        if unpacked_bytes > max_bytes {
-            return Err(UnpackError::TooLarge(max_bytes));
+        if unpacked_bytes > limits.max_bytes {
+            return Err(UnpackError::TooLarge(limits.max_bytes));
+        }
+        if limits.ratio != 0 && unpacked_bytes > FREE_BYTES && unpacked_bytes / limits.ratio > packed_bytes.get() {
+            return Err(UnpackError::TooDense(limits.ratio));
         }
         on_piece(piece.get(..count).unwrap_or_default())?;
     }
@@ -159,7 +172,7 @@ fn read_through(
         return Err(UnpackError::Trailing);
     }
     let hashing = rest.into_inner();
-    Ok(ReadThrough { file: digest(hashing.hasher, hashing.read_bytes)?, unpacked_bytes })
+    Ok(ReadThrough { file: digest(hashing.hasher, packed_bytes.get())?, unpacked_bytes })
 }
 
 /// A failure of the source, or of what it holds.
@@ -178,12 +191,12 @@ fn digest(hasher: Hasher, size_bytes: u64) -> Result<Digest, UnpackError> {
 struct Hashing<R> {
     source: R,
     hasher: Hasher,
-    read_bytes: u64,
+    read_bytes: Rc<Cell<u64>>,
 }
 
 impl<R> Hashing<R> {
-    fn new(source: R) -> Self {
-        Self { source, hasher: Hasher::new(DigestFunction::Sha256, 0), read_bytes: 0 }
+    fn new(source: R, read_bytes: Rc<Cell<u64>>) -> Self {
+        Self { source, hasher: Hasher::new(DigestFunction::Sha256, 0), read_bytes }
     }
 }
 
@@ -191,7 +204,7 @@ impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let count = self.source.read(out)?;
         self.hasher.update(out.get(..count).unwrap_or_default());
-        self.read_bytes += count as u64;
+        self.read_bytes.set(self.read_bytes.get() + count as u64);
         Ok(count)
     }
 }

@@ -11,7 +11,6 @@ use store::StoreError;
 
 use crate::caches::Inner;
 use crate::compression::Compression;
-use crate::push::now_seconds;
 use crate::records::{Origin, PathRecord, decode, encode, path_key};
 use crate::response::Refusal;
 use crate::settings::{CacheSettings, Upstream};
@@ -103,15 +102,10 @@ impl Inner {
             match answer {
                 Ok(None) => {}
                 Ok(Some((info, nar))) => {
-                    let record = PathRecord {
-                        narinfo: info.print(&cache.store_dir),
-                        origin: Origin::Upstream { nar },
-                        writer: String::new(),
-                        written: now_seconds(),
-                    };
+                    let record = PathRecord { narinfo: info.print(&cache.store_dir), origin: Origin::Upstream { nar } };
                     let index = nar_source_key(cache, &info.nar_hash);
-                    self.records.put(index, encode(&path.to_string())).await?;
-                    self.records.put(path_key(cache.name.as_str(), path), encode(&record)).await?;
+                    self.records.put(index, encode(&path.to_string(), "")).await?;
+                    self.records.put(path_key(cache.name.as_str(), path), encode(&record, "")).await?;
                     return Ok(Some(record));
                 }
                 Err(error) => {
@@ -147,10 +141,10 @@ impl Inner {
         if self.complete(cache, nar).await?.is_some() {
             return Ok(true);
         }
-        let (agent, bench, from) = (self.upstreams.agent.clone(), self.bench.clone(), url.clone());
+        let (agent, bench, from) = (self.upstreams.agent.clone(), self.bench(), url.clone());
         match blocking(move || fetch(&agent, &from, &info, &bench)).await? {
             Ok(unpacked) => {
-                self.keep_nar(cache, &unpacked).await?;
+                self.keep_nar(cache, &unpacked, "").await?;
                 Ok(true)
             }
             Err(FetchError::Unpack(UnpackError::Store(error))) => Err(error.into()),

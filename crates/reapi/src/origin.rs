@@ -16,7 +16,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads it from a record of the action cache, of an HTTP cache or of the prompt cache; `None` when it is none of these, or damaged.
+    /// Reads it from a record of the action cache, of an HTTP cache, of a Nix cache or of the prompt cache; `None` when it is none of these, or damaged.
     pub fn of(key: &RecordKey, value: &Bytes) -> Option<Self> {
         match key.kind {
             RecordKind::ActionResult => {
@@ -25,7 +25,7 @@ impl Origin {
                 Some(Self { hashes: vec![hash], instance: instance.as_str().to_owned(), provenance })
             }
             RecordKind::HttpValue => http::origin(&key.key, value),
-            RecordKind::Nix => None,
+            RecordKind::Nix => Self::of_nix(&key.key, value),
             // Its key tells nothing by design.
             RecordKind::Prompt => Some(Self {
                 hashes: Vec::new(),
@@ -33,6 +33,15 @@ impl Origin {
                 provenance: Some(Provenance::decode(&mut value.clone())?),
             }),
         }
+    }
+
+    /// A record of a Nix cache: its key is a number, the name of the cache, a zero byte and more. What callers are granted for
+    /// a cache is granted for the instance `nix/NAME`, so that is where its records are.
+    fn of_nix(key: &[u8], value: &Bytes) -> Option<Self> {
+        let (_number, rest) = key.split_first()?;
+        let cache = rest.split(|byte| *byte == 0).next()?;
+        let instance = format!("nix/{}", std::str::from_utf8(cache).ok()?);
+        Some(Self { hashes: Vec::new(), instance, provenance: Provenance::split(value).0 })
     }
 
     /// Whether the instance is this one or lies below it. The empty prefix covers all.

@@ -57,6 +57,9 @@ pub struct Others {
     pub descriptors: &'static [u8],
 }
 
+/// A place for an upload, once there is one.
+type UploadPlace = futures::future::BoxFuture<'static, Result<Box<dyn Send + Sync>, store::StoreError>>;
+
 impl Service {
     /// The services over a store.
     pub fn new(blobs: Arc<dyn BlobStore>, records: Arc<dyn RecordStore>, settings: Settings) -> Self {
@@ -123,6 +126,16 @@ impl Service {
     pub fn with_services(mut self, others: Others) -> Self {
         self.others.push(others);
         self
+    }
+
+    /// Takes a place among the uploads of all services, given back when it is dropped: for other layers, whose uploads count
+    /// among these.
+    pub fn upload_places(&self) -> impl Fn() -> UploadPlace + Send + Sync + 'static {
+        let uploads = self.core.uploads.clone();
+        move || {
+            let uploads = uploads.clone();
+            Box::pin(async move { Ok(Box::new(uploads.take(1).await?) as Box<dyn Send + Sync>) })
+        }
     }
 
     /// What the services count.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use backends::Embedded;
+use futures::future::BoxFuture;
 use nix_cache::NixCaches;
 use reapi::{LiveLimits, Upstream, UpstreamSettings};
-use store::{Metered, StoreMeters};
+use store::{Metered, StoreError, StoreMeters};
 
 use crate::config::PromptSettings;
 use crate::nix::touch_every;
@@ -74,18 +75,39 @@ pub(crate) fn assemble(config: &Config) -> anyhow::Result<Assembly> {
     });
     let engine = store.clone();
     service.observer().ask_whether_evicted(move |key| engine.was_evicted(key));
-    let nix = nix_caches(config, &metered)?;
+    let uploads = nix_uploads(limits.clone(), service.upload_places());
+    let nix = nix_caches(config, uploads, &metered)?;
     let service = service.with_pages(nix.router());
     Ok(Assembly { store, service, meters, prompts, nix, upstream, limits })
 }
 
-fn nix_caches(config: &Config, store: &Arc<Metered<Embedded>>) -> anyhow::Result<NixCaches> {
+/// Uploads of NARs count among those of all layers, and follow the same limits.
+fn nix_uploads(
+    limits: LiveLimits,
+    place: impl Fn() -> BoxFuture<'static, Result<nix_cache::Place, StoreError>> + Send + Sync + 'static,
+) -> nix_cache::Uploads {
+    let now = move || {
+        let limits = limits.now();
+        nix_cache::UploadLimits {
+            max_bytes: limits.unknown_uploads_bytes,
+            no_progress: limits.no_progress,
+            zstd_window_log: limits.zstd.window_log,
+            ratio: limits.zstd.ratio,
+        }
+    };
+    nix_cache::Uploads { now: Arc::new(now), place: Arc::new(place) }
+}
+
+fn nix_caches(
+    config: &Config,
+    limits: nix_cache::Uploads,
+    store: &Arc<Metered<Embedded>>,
+) -> anyhow::Result<NixCaches> {
     let caches = config.nix_caches.iter().map(|cache| cache.with_key(&config.data));
     let settings = nix_cache::Settings {
         caches: caches.collect::<Result<_, _>>()?,
         uploads: config.data.clone(),
-        max_uploads_bytes: config.limits.unknown_uploads_bytes,
-        no_progress: config.transport.no_progress,
+        limits,
         touch_every: touch_every(config.lease),
     };
     Ok(NixCaches::new(store.clone(), settings))

@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     segments: Vec<Segment>,
     /// Every blob that the NAR rests on, each once.
     pub(crate) parts: Vec<Digest>,
-    /// When all of it was last read and hashed. Held while it is, so that one reader does it for all.
+    /// When all stored bytes of its parts were last read and checked. Held while it is, so that one reader does it for all.
     pub(crate) verified: tokio::sync::Mutex<Option<Instant>>,
 }
 

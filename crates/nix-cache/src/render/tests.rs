@@ -11,6 +11,7 @@ use crate::compression::Compression;
 use crate::keep;
 use crate::nar::{self, Event, NarError, NarReader};
 use crate::records::NarRecord;
+use crate::settings::UploadLimits;
 use crate::spool::Room;
 use crate::unpack::{Bench, UnpackedNar, unpack_nar};
 
@@ -49,7 +50,9 @@ fn nar_of(files: &[(String, Vec<u8>, bool)], with_traps: bool) -> Vec<u8> {
 }
 
 fn unpack(bytes: &[u8]) -> UnpackedNar {
-    let bench = Bench { room: Room::new(1 << 30), folder: Path::new("/tmp").into(), max_bytes: 1 << 30 };
+    let no_progress = std::time::Duration::from_secs(5);
+    let limits = UploadLimits { max_bytes: 1 << 30, no_progress, zstd_window_log: 23, ratio: 0 };
+    let bench = Bench { room: Room::new(), folder: std::env::temp_dir().into(), limits };
     unpack_nar(bytes, Compression::None, &bench).expect("a NAR")
 }
 

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use cache_types::DigestFunction;
 use cache_types::directory::Directory;
 use proptest::prelude::*;
@@ -8,7 +6,12 @@ use super::*;
 use crate::nar;
 
 fn bench(max_bytes: u64) -> Bench {
-    Bench { room: Room::new(1 << 30), folder: Path::new("/tmp").into(), max_bytes }
+    Bench { room: Room::new(), folder: std::env::temp_dir().into(), limits: UploadLimits { max_bytes, ..limits() } }
+}
+
+fn limits() -> UploadLimits {
+    let no_progress = std::time::Duration::from_secs(5);
+    UploadLimits { max_bytes: 1 << 30, no_progress, zstd_window_log: 23, ratio: 1000 }
 }
 
 fn unpack(bytes: &[u8], compression: Compression) -> Result<UnpackedNar, UnpackError> {
@@ -105,4 +108,25 @@ proptest! {
         let compression = Compression::from_name(names[which]).expect("a name");
         prop_assert!(unpack(&bytes, compression).is_err());
     }
+}
+
+#[test]
+fn what_packs_too_well_and_what_needs_too_large_a_window_is_refused() {
+    let mut nar = Vec::new();
+    nar::start_nar(&mut nar);
+    nar::start_file(&mut nar, false, 300 << 20);
+    nar.resize(nar.len() + (300 << 20), 0);
+    nar::end_file(&mut nar, 300 << 20);
+    let with = |ratio, window_log| {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("memory");
+        encoder.window_log(window_log).expect("a window");
+        io::Write::write_all(&mut encoder, &nar).expect("memory");
+        let file = encoder.finish().expect("memory");
+        let limits = UploadLimits { ratio, ..limits() };
+        let bench = Bench { limits, ..bench(1 << 30) };
+        unpack_nar(file.as_slice(), Compression::Zstd, &bench)
+    };
+    assert!(matches!(with(1000, 20), Err(UnpackError::TooDense(1000))));
+    assert!(with(0, 20).is_ok());
+    assert!(matches!(with(0, 24), Err(UnpackError::Packed { .. })), "a window over the limit");
 }
