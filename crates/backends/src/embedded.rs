@@ -258,6 +258,10 @@ impl RecordStore for Embedded {
         self.inner.engine.get_records(keys).await
     }
 
+    fn may_have(&self, key: &RecordKey) -> bool {
+        self.inner.engine.may_have_record(&Key::record(key))
+    }
+
     async fn put(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError> {
         self.inner.engine.put_record(key, value).await
     }

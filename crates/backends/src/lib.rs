@@ -12,7 +12,7 @@
 //! | `committer`, `group` | group commit |
 //! | `housekeeper`, `eviction`, `space` | the bound on size, eviction, compaction |
 //! | `upkeep` | purging, eviction on request, checks, repair of the index |
-//! | `absence`, `promised`, `hot` | what is known in memory: what is not here, what was promised, small values |
+//! | `absence`, `promised`, `hot` | what is known in memory: keys that are not here, what was promised, small values |
 //! | `reader`, `writer`, `chunks`, `records` | the two traits' methods |
 //! | `inspection` | whether stored bytes are as they were stored |
 //!

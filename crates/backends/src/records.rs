@@ -18,23 +18,33 @@ impl Engine {
         if let Some(value) = self.hot_record(&key) {
             return Ok(Some(value));
         }
+        if !self.may_have_record(&key) {
+            return Ok(None);
+        }
         let engine = Arc::clone(self);
         blocking(move || engine.find_record(&key)).await
     }
 
-    /// Each of these records; what is not in memory is looked up on one thread.
+    /// Whether the index has to be asked for the record. Does not block.
+    pub(crate) fn may_have_record(&self, key: &Key) -> bool {
+        !self.absence.denies(key)
+    }
+
+    /// Each of these records; what memory does not tell is looked up on one thread.
     pub(crate) async fn get_records(self: &Arc<Self>, keys: &[RecordKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let keys: Vec<Key> = keys.iter().map(Key::record).collect();
         let found: Vec<Option<Bytes>> = keys.iter().map(|key| self.hot_record(key)).collect();
-        if found.iter().all(Option::is_some) {
+        let is_told = |(key, found): (&Key, &Option<Bytes>)| found.is_some() || !self.may_have_record(key);
+        let told: Vec<bool> = keys.iter().zip(&found).map(is_told).collect();
+        if told.iter().all(|told| *told) {
             return Ok(found);
         }
         let engine = Arc::clone(self);
-        let rest = move |(key, found): (&Key, Option<Bytes>)| match found {
-            Some(value) => Ok(Some(value)),
-            None => engine.find_record(key),
+        let rest = move |((key, found), told): ((&Key, Option<Bytes>), bool)| match told {
+            true => Ok(found),
+            false => engine.find_record(key),
         };
-        blocking(move || keys.iter().zip(found).map(rest).collect()).await
+        blocking(move || keys.iter().zip(found).zip(told).map(rest).collect()).await
     }
 
     fn hot_record(&self, key: &Key) -> Option<Bytes> {

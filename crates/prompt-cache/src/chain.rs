@@ -8,9 +8,20 @@ use crate::names::Names;
 const AT_ONCE: usize = 16;
 
 impl Inner {
-    /// How many links of the chain are known. A link is written after its parent, so a few are asked for at once, then those
-    /// between the last known and the first unknown one. Spec: prompt-key §2.
+    /// How many links of the chain are known. A link is written after its parent, so what memory does not deny is halved
+    /// until one look at the store settles it; seldom is more needed: then a few links are asked for at once, and those
+    /// between the last known and the first unknown one. Where the store has evicted a link before those behind it, the
+    /// answer may be too short, never too long. Spec: prompt-key §2.
     pub(crate) async fn common_prefix(&self, names: &Names, chain: &[KeyDigest]) -> Result<usize, StoreError> {
+        let likely = chain.partition_point(|link| self.records.may_have(&names.link(link)));
+        let Some((last, before)) = chain.get(..likely).and_then(<[_]>::split_last) else { return Ok(0) };
+        match self.records.get(&names.link(last)).await? {
+            Some(_known) => Ok(likely),
+            None => self.known(names, before).await,
+        }
+    }
+
+    async fn known(&self, names: &Names, chain: &[KeyDigest]) -> Result<usize, StoreError> {
         let (mut known, mut most) = (0, chain.len());
         while known < most {
             let lens: Vec<usize> = (known..most).step_by(stride(most - known)).map(|start| start + 1).collect();
@@ -55,6 +66,7 @@ mod tests {
             for (index, link) in chain.iter().enumerate() {
                 store.put(names.link(link), "x".into()).await.expect("a record");
                 assert_eq!(cache.0.common_prefix(&names, chain).await.expect("an answer"), index + 1, "of {len}");
+                assert_eq!(cache.0.known(&names, chain).await.expect("an answer"), index + 1, "of {len}");
             }
         }
     }

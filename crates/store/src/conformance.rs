@@ -520,6 +520,8 @@ async fn records_are_read_together(store: &dyn RecordStore, seed: u64) {
     for _ in 0..2 {
         assert_eq!(store.get_all(&keys).await.expect("all of them"), expected);
     }
+    let denied = keys.iter().zip(&expected).find(|(key, value)| value.is_some() && !store.may_have(key));
+    assert_eq!(denied, None, "a record that is here is never denied");
     assert!(store.get_all(&[]).await.expect("none").is_empty());
 }
 

@@ -172,6 +172,10 @@ impl RecordStore for MemoryStore {
         Ok(keys.iter().map(|key| records.get(key).cloned()).collect())
     }
 
+    fn may_have(&self, key: &RecordKey) -> bool {
+        self.records.read().contains_key(key)
+    }
+
     async fn put(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError> {
         self.records.write().insert(key, value);
         Ok(())

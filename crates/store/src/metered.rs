@@ -219,6 +219,11 @@ impl<S: RecordStore> RecordStore for Metered<S> {
         records
     }
 
+    /// It takes no time, so it is not counted.
+    fn may_have(&self, key: &RecordKey) -> bool {
+        self.inner.may_have(key)
+    }
+
     async fn put(&self, key: RecordKey, value: Bytes) -> Result<(), StoreError> {
         let (since, len) = (Instant::now(), value.len() as u64);
         let put = self.inner.put(key, value).await;

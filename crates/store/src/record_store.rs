@@ -55,6 +55,9 @@ pub trait RecordStore: Send + Sync {
     /// As [`RecordStore::get`].
     async fn get_all(&self, keys: &[RecordKey]) -> Result<Vec<Option<Bytes>>, StoreError>;
 
+    /// Whether the record may be here, told from memory at once: what it denies is surely not here. Promises nothing.
+    fn may_have(&self, key: &RecordKey) -> bool;
+
     /// Stores the record in place of what was there.
     ///
     /// # Errors

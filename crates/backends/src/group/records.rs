@@ -11,12 +11,14 @@ impl Group<'_> {
     pub(super) fn record_life(&self, key: &Key) -> Result<Option<Life>, Failure> {
         match self.records.get(key) {
             Some(life) => Ok(*life),
+            None if self.engine.absence.denies(key) => Ok(None),
             None => Ok(self.engine.index.record(key)?.map(|row| row.life)),
         }
     }
 
     pub(super) fn put_record(&mut self, key: &Key, value: &Bytes) -> Result<(), Failure> {
         let old = self.record_life(key)?;
+        self.engine.absence.note(key);
         // A record that was promised once stays so: its key is still the one that was promised.
         let queue = old.map_or(Queue::Written, |life| life.queue);
         let row = RecordRow::new(self.fresh(Class::Record, queue), value.clone());
