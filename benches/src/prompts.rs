@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use cache_types::{Digest, DigestFunction};
 use futures::{StreamExt, TryStreamExt};
@@ -65,15 +65,26 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         check(answer.outcome() == Outcome::Prefix && u64::from(answer.common_prefix) == blocks / 2 + 1)
     })
     .await?;
-    let present = store(&channels, blocks).await?;
-    measure("FindMissingBlobs, all present", options, &target, &channels, move |channel, _| {
-        let present = present.clone();
-        async move { check(find_missing(channel, present).await? == 0) }
+    store(options, &channels).await?;
+    // As widely spread over as many blobs as the lookups are over results.
+    measure("FindMissingBlobs, all present", options, &target, &channels, move |channel, n| async move {
+        check(find_missing(channel, digests("blob", n % conversations, blocks)).await? == 0)
+    })
+    .await?;
+    measure("FindMissingBlobs, half present", options, &target, &channels, move |channel, n| async move {
+        let conversation = n % conversations;
+        let mut digests = digests("blob", conversation, blocks / 2);
+        digests.extend(self::digests("absent", conversation, blocks - blocks / 2));
+        check(find_missing(channel, digests).await? as u64 == blocks - blocks / 2)
+    })
+    .await?;
+    // What was asked for just now is in a table.
+    measure("FindMissingBlobs, the same ones", options, &target, &channels, move |channel, _| async move {
+        check(find_missing(channel, digests("blob", 0, blocks)).await? == 0)
     })
     .await?;
     measure("FindMissingBlobs, none present", options, &target, &channels, move |channel, n| async move {
-        let absent = (0..blocks).map(|block| digest(&format!("absent {n} {block}"))).collect();
-        check(find_missing(channel, absent).await? as u64 == blocks)
+        check(find_missing(channel, digests("absent", n, blocks)).await? as u64 == blocks)
     })
     .await
 }
@@ -129,22 +140,37 @@ async fn fill(options: &Options, channels: &[Channel]) -> anyhow::Result<()> {
     futures::stream::iter(all).buffer_unordered(FILLING).try_collect::<()>().await
 }
 
+/// The text of a blob; those of one group are asked for together.
+fn text(kind: &str, group: u64, number: u64) -> String {
+    format!("{kind} {group} {number}")
+}
+
 fn digest(text: &str) -> re::Digest {
     let digest = Digest::of(DigestFunction::Sha256, text.as_bytes());
     re::Digest { hash: digest.hash().to_string(), size_bytes: digest.size_i64() }
 }
 
-async fn store(channels: &[Channel], blocks: u64) -> anyhow::Result<Vec<re::Digest>> {
-    let texts: Vec<String> = (0..blocks).map(|block| format!("present {block}")).collect();
-    let requests = texts.iter().map(|text| re::batch_update_blobs_request::Request {
-        digest: Some(digest(text)),
-        data: text.clone().into(),
-        ..Default::default()
+fn digests(kind: &str, group: u64, count: u64) -> Vec<re::Digest> {
+    (0..count).map(|number| digest(&text(kind, group, number))).collect()
+}
+
+/// Stores as many blobs as there are results.
+async fn store(options: &Options, channels: &[Channel]) -> anyhow::Result<()> {
+    let all = (0..options.entries / options.blocks).map(|group| {
+        let channel = channels[usize::try_from(group).unwrap_or(0) % channels.len()].clone();
+        let texts = (0..options.blocks).map(move |number| text("blob", group, number));
+        let requests = texts.map(|text| re::batch_update_blobs_request::Request {
+            digest: Some(digest(&text)),
+            data: text.into(),
+            ..Default::default()
+        });
+        let request = re::BatchUpdateBlobsRequest { requests: requests.collect(), ..Default::default() };
+        async move {
+            ContentAddressableStorageClient::new(channel).batch_update_blobs(request).await?;
+            anyhow::Ok(())
+        }
     });
-    let request = re::BatchUpdateBlobsRequest { requests: requests.collect(), ..Default::default() };
-    let channel = channels.first().context("a connection")?.clone();
-    ContentAddressableStorageClient::new(channel).batch_update_blobs(request).await?;
-    Ok(texts.iter().map(|text| digest(text)).collect())
+    futures::stream::iter(all).buffer_unordered(FILLING).try_collect::<()>().await
 }
 
 async fn find_missing(channel: Channel, blob_digests: Vec<re::Digest>) -> anyhow::Result<usize> {
