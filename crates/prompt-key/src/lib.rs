@@ -15,6 +15,7 @@ mod profile;
 mod prompt_key;
 mod rules;
 mod uncacheable;
+mod volatile;
 
 pub use drift::{ComponentDrift, Drift, Part};
 pub use hash::{KeyDigest, KeyParseError, PromptKeyId, hash};
@@ -25,6 +26,7 @@ pub use profile::{Profile, ProfileError};
 pub use prompt_key::{Component, Components, FieldDigest, PromptKey, ToolDigest};
 pub use rules::{Masks, Rule, RuleError};
 pub use uncacheable::{Fault, Uncacheable};
+pub use volatile::{Span, SpanKind, volatile_spans};
 
 /// The key of a provider request, given as the bytes that the provider would get.
 ///

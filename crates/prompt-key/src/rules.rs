@@ -111,6 +111,14 @@ pub(crate) fn apply_one(rule: Rule, invocation: &mut Invocation, options: &Optio
     Ok(())
 }
 
+/// A text without what a rule masks.
+type MaskText = fn(&str) -> String;
+
+/// The rules that mask lines of a text, and how.
+pub(crate) fn by_line() -> [(Rule, MaskText); 3] {
+    [(Rule::MaskDate, texts::date), (Rule::MaskEnv, texts::env), (Rule::MaskGit, texts::git)]
+}
+
 /// Every string of a value but the names of members.
 fn strings(value: &mut Json, visit: &mut impl FnMut(&mut String)) {
     match value {

@@ -1,5 +1,5 @@
-use super::{Rule, RuleError, all_strings, refuse_placeholder};
-use crate::{Invocation, Uncacheable};
+use super::{Rule, RuleError, all_strings, refuse_placeholder, strings};
+use crate::{Invocation, Json, Uncacheable};
 
 /// The shortest path that is replaced: shorter ones are too easily other text.
 const MIN_PATH_BYTES: usize = 6;
@@ -55,6 +55,54 @@ impl Masks {
         let unmasked =
             self.pairs.iter().fold(text.to_owned(), |text, (placeholder, path)| text.replace(placeholder, path));
         (self.mask(&unmasked).as_deref() == Some(text)).then_some(unmasked)
+    }
+
+    /// The names of the placeholders that a value holds, in its strings.
+    pub fn names_in(&self, value: &Json) -> Vec<&str> {
+        let mut found = Vec::new();
+        let mut value = value.clone();
+        strings(&mut value, &mut |text| {
+            for (placeholder, _) in self.pairs.iter().filter(|(placeholder, _)| text.contains(placeholder.as_str())) {
+                found.push(placeholder.trim_matches(['⟨', '⟩']));
+            }
+        });
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The names of all placeholders.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(placeholder, _)| placeholder.trim_matches(['⟨', '⟩']))
+    }
+
+    /// [`Masks::mask`] of every string of a value; `None` as well when a path is left, in the name of a member or as a part
+    /// of another word: nobody could give that back with another path.
+    pub fn mask_all(&self, value: &Json) -> Option<Json> {
+        let mut masked = value.clone();
+        let mut is_whole = true;
+        strings(&mut masked, &mut |text| match self.mask(text) {
+            Some(other) => *text = other,
+            None => is_whole = false,
+        });
+        let text = String::from_utf8(masked.canonical()).ok()?;
+        (is_whole && !self.is_in(&text)).then_some(masked)
+    }
+
+    /// [`Masks::unmask`] of every string of a value; `None` when one of them has no way back.
+    pub fn unmask_all(&self, value: &Json) -> Option<Json> {
+        let mut unmasked = value.clone();
+        let mut is_whole = true;
+        strings(&mut unmasked, &mut |text| match self.unmask(text) {
+            Some(other) => *text = other,
+            None => is_whole = false,
+        });
+        is_whole.then_some(unmasked)
+    }
+
+    /// Whether a text holds one of the paths, wherever in it.
+    pub fn is_in(&self, text: &str) -> bool {
+        self.pairs.iter().any(|(_, path)| text.contains(path.as_str()))
     }
 
     pub(super) fn apply(&self, invocation: &mut Invocation) -> Result<(), Uncacheable> {

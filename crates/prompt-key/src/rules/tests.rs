@@ -131,3 +131,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_response_is_masked_whole_or_not_at_all() {
+    let masks = |home: &str| Masks::new([("home".to_owned(), home.to_owned())]).expect("masks");
+    let (ann, bob) = (masks("/home/ann"), masks("/home/robert"));
+    let parse = |text: &str| crate::json::parse(text.as_bytes()).expect("JSON");
+    let said =
+        parse(r#"{"content":[{"text":"see /home/ann/p\nand /home/ann"},{"input":"{\"path\":\"/home/ann/p\"}"}]}"#);
+    let masked = ann.mask_all(&said).expect("masked");
+    assert_eq!(ann.names_in(&masked), ["home"]);
+    assert_eq!(ann.unmask_all(&masked), Some(said));
+    let theirs = bob.unmask_all(&masked).expect("restored");
+    assert_eq!(
+        theirs.get("content").and_then(Json::as_array).map(|all| all[0].clone()),
+        Some(parse(r#"{"text":"see /home/robert/p\nand /home/robert"}"#))
+    );
+    for text in [r#"{"a":"file:///home/ann/p"}"#, r#"{"/home/ann":1}"#, r#"{"a":"⟨home⟩"}"#] {
+        assert_eq!(ann.mask_all(&parse(text)), None, "{text}");
+    }
+    // What says the caller's path already would not be told from what was put back.
+    assert_eq!(bob.unmask_all(&parse(r#"{"a":"⟨home⟩ /home/robert"}"#)), None);
+}
