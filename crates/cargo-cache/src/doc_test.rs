@@ -6,6 +6,7 @@ use crate::inputs::TestInputs;
 use crate::key::KeyHasher;
 use crate::links::name;
 use crate::reason::Reason;
+use crate::seen::Files;
 use crate::session::{Looked, Session};
 use crate::test_run;
 use crate::wire::Call;
@@ -43,7 +44,7 @@ pub(crate) fn look_up(session: &Session, call: &Call) -> Result<Looked, Reason> 
     for (path, digest) in &libraries {
         key.file(&name(path), digest);
     }
-    let spec = test_run::spec(session, call, &read.keyed, inputs, key.finish())?;
+    let spec = test_run::spec(session, call, &read.keyed, &Files::named(&session.map, inputs)?, key.finish())?;
     test_run::answer(session, spec, || Some(format!("    Replayed doc-tests of {} (passed before)", package.name)))
 }
 

@@ -126,19 +126,32 @@ pub(crate) async fn restore(
     path: &Path,
     executable: bool,
 ) -> Result<bool, RestoreError> {
+    let mut aside = aside(path)?;
+    let fetched = fetch(server, digest, &mut aside).await?;
+    if fetched {
+        place(aside, path, executable)?;
+    }
+    Ok(fetched)
+}
+
+/// Writes a blob while it comes, and hashes it: an error is the end of a file that is not the blob. `false` when the cache
+/// lacks it.
+pub(crate) async fn fetch(
+    server: &RemoteStore,
+    digest: &Digest,
+    file: &mut impl Write,
+) -> Result<bool, RestoreError> {
     let Some(mut body) = server.read(digest, ByteRange::ALL).await? else {
         return Ok(false);
     };
-    let mut aside = aside(path)?;
     let mut hasher = Hasher::new(digest.function(), digest.size_bytes());
     while let Some(piece) = body.next().await.transpose()? {
         hasher.update(&piece);
-        aside.write_all(&piece)?;
+        file.write_all(&piece)?;
     }
     if hasher.finish() != *digest.hash() {
         return Err(StoreError::Damaged(*digest).into());
     }
-    place(aside, path, executable)?;
     Ok(true)
 }
 

@@ -20,7 +20,7 @@ use crate::stats::Stats;
 use crate::toolchain::Toolchains;
 use crate::workspace::{Workspace, WorkspaceError};
 use crate::wrapper::SESSION;
-use crate::{snapshot, test_run};
+use crate::{put_back, snapshot, test_run};
 
 /// What `twofold cargo` was told.
 #[derive(Clone, Debug)]
@@ -179,7 +179,7 @@ async fn prepare(options: &Options, arguments: &[String], workspace: Workspace) 
         if let Some(wanted) = &snapshot {
             let place = (server.1.as_str(), programs.as_path());
             let action = &wanted.action.digest;
-            let restored = snapshot::restore(&server.0, action, &map, &workspace.target, place, &digests).await;
+            let restored = put_back::restore(&server.0, action, &map, &workspace.target, place, &digests).await;
             if let Some(restored) = restored {
                 snapshot = None;
                 snapshot_files = restored.files;

@@ -22,6 +22,7 @@ use crate::manifest::{Manifest, Run};
 use crate::outputs::Made;
 use crate::path_map::PathMap;
 use crate::reason::Reason;
+use crate::seen::Seen;
 use crate::stats::Counters;
 use crate::toolchain::Toolchains;
 use crate::wire::{Answer, Call, Done, Request, Tool, read_frame, read_message, write_frame, write_message};
@@ -43,6 +44,7 @@ pub(crate) struct Session {
     pub(crate) settings: Settings,
     pub(crate) digests: FileDigests,
     pub(crate) links: Links,
+    pub(crate) seen: Seen,
     pub(crate) toolchains: Toolchains,
     pub(crate) counters: Counters,
     pub(crate) handle: Handle,
@@ -104,6 +106,7 @@ impl Session {
             settings,
             digests,
             links,
+            seen: Seen::default(),
             toolchains: Toolchains::default(),
             counters: Counters::default(),
             handle: Handle::current(),
@@ -135,6 +138,10 @@ impl Session {
             return Ok(());
         };
         let tool = call.tool;
+        if tool == Tool::Rustc {
+            // cargo still builds, and runs build scripts by itself.
+            self.seen.moved();
+        }
         let found = if self.server_gone.load(Ordering::Relaxed) { Err(Reason::NoServer) } else { self.look_up(&call) };
         match found {
             Ok(Looked::Hit { outcome, note, bytes_restored }) => {
@@ -146,10 +153,12 @@ impl Session {
             Ok(Looked::Miss { reason, arguments, pending }) => {
                 self.counters.miss(tool, &reason);
                 tracing::debug!(?tool, %reason, command = ?call.command, "miss");
+                let running = self.seen.runs();
                 write_message(&mut stream, &Answer::Run { arguments })?;
                 let Request::Done(done) = read_message(&mut stream)? else {
                     return Ok(());
                 };
+                running.ended();
                 let (stdout, stderr) = (read_frame(&mut stream)?, read_frame(&mut stream)?);
                 self.keep(tool, pending, done, stdout.into(), stderr.into());
                 write_message(&mut stream, &Answer::Kept)
@@ -157,6 +166,9 @@ impl Session {
             Err(reason) => {
                 self.counters.not_cached(tool, &reason);
                 tracing::debug!(?tool, %reason, command = ?call.command, "not cached");
+                if tool != Tool::Rustc {
+                    self.seen.runs_unwatched();
+                }
                 write_message(&mut stream, &Answer::Pass)
             }
         }

@@ -6,12 +6,9 @@
 //! to be compiled unit by unit.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
+use std::path::{Component, Path};
 
 use cache_types::Digest;
-use futures::{StreamExt, TryStreamExt};
 use reapi::action::{ActionSpec, InputFile, Outcome, OutputFile};
 use reapi::client::RemoteStore;
 use serde::{Deserialize, Serialize};
@@ -25,8 +22,6 @@ use crate::tree;
 
 /// Files up to this size travel together.
 const SMALL_BYTES: u64 = 64 * 1024;
-/// Files that are fetched at once.
-const AT_ONCE: usize = 8;
 /// The output that lists the others.
 const LISTING: &str = "snapshot.json";
 
@@ -34,22 +29,22 @@ const LISTING: &str = "snapshot.json";
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
     /// By path within the target folder.
-    files: BTreeMap<String, Kept>,
+    pub(crate) files: BTreeMap<String, Kept>,
     /// Files outside of the workspace that a build read, by mapped path.
-    outside: BTreeMap<String, String>,
+    pub(crate) outside: BTreeMap<String, String>,
     /// Folders of the machine that are written in files: elsewhere the snapshot is of no use.
-    holds: BTreeMap<String, String>,
+    pub(crate) holds: BTreeMap<String, String>,
 }
 
 /// One file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    executable: bool,
-    content: Content,
+pub(crate) struct Kept {
+    pub(crate) executable: bool,
+    pub(crate) content: Content,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Content {
+pub(crate) enum Content {
     /// A text with names in place of folders.
     Text(String),
     Bytes(Vec<u8>),
@@ -59,91 +54,19 @@ enum Content {
     StandIn(String),
 }
 
-/// What was put back.
-pub(crate) struct Restored {
-    /// How many files.
-    pub(crate) files: u64,
-    /// The digests of those that were blobs.
-    pub(crate) digests: Vec<(PathBuf, Digest)>,
-}
-
 /// The action whose result a snapshot is.
 pub(crate) fn action(key: &str, inputs: BTreeMap<String, InputFile>) -> reapi::action::Action {
     let arguments = vec!["twofold-snapshot".to_owned(), key.to_owned()];
     ActionSpec { arguments, inputs, ..ActionSpec::default() }.encode(FUNCTION)
 }
 
-/// Puts the target folder back where there is none; `None` where nothing is known that fits.
-pub(crate) async fn restore(
-    server: &RemoteStore,
-    action: &Digest,
-    map: &PathMap,
-    target: &Path,
-    (address, programs): (&str, &Path),
-    digests: &FileDigests,
-) -> Option<Restored> {
-    let outcome = server.outcome(action).await.ok()??;
-    let listing = outcome.files.iter().find(|file| file.path == LISTING)?;
-    let text = outputs::text(server, &listing.digest).await.ok()??;
-    let snapshot: Snapshot = serde_json::from_str(&text).ok()?;
-    if snapshot.holds.iter().any(|(name, was)| map.real(name) != Some(was)) {
-        return None;
-    }
-    let same = |(path, was): (&String, &String)| {
-        digests.of(Path::new(&map.to_real(path))).is_ok_and(|now| now.to_string() == *was)
-    };
-    if !snapshot.outside.iter().all(same) {
-        return None;
-    }
-    let parent = target.parent()?;
-    std::fs::create_dir_all(parent).ok()?;
-    // Aside first: nobody sees half a target folder, and cargo does not take one that was interrupted.
-    let aside = tempfile::Builder::new().prefix(".twofold-target-").tempdir_in(parent).ok()?;
-    let time = SystemTime::now();
-    let placing = snapshot.files.iter().map(|(path, kept)| {
-        let place = aside.path().join(path);
-        let script = |digest| StandIn { digest, server: address.to_owned() }.script(programs);
-        async move {
-            let made = kept.place(server, map, path, &place, script).await?;
-            File::open(&place).ok()?.set_modified(time).ok()?;
-            Some(made.map(|digest| (target.join(path), digest)))
-        }
-    });
-    let placed: Result<Vec<_>, ()> = futures::stream::iter(placing)
-        .map(|placing| async { placing.await.ok_or(()) })
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await;
-    let digests = placed.ok()?.into_iter().flatten().collect();
-    std::fs::rename(aside.keep(), target).ok()?;
-    Some(Restored { files: snapshot.files.len() as u64, digests })
-}
-
-impl Kept {
-    /// Writes the file; its digest where it was a blob, `None` when it cannot be had.
-    async fn place(
-        &self,
-        server: &RemoteStore,
-        map: &PathMap,
-        name: &str,
-        path: &Path,
-        script: impl Fn(Digest) -> String,
-    ) -> Option<Option<Digest>> {
-        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        if !inside {
-            return None;
-        }
-        std::fs::create_dir_all(path.parent()?).ok()?;
-        match &self.content {
-            Content::Text(text) => outputs::write(path, map.to_real(text).as_bytes(), self.executable).ok()?,
-            Content::Bytes(bytes) => outputs::write(path, bytes, self.executable).ok()?,
-            Content::StandIn(digest) => outputs::write(path, script(digest.parse().ok()?).as_bytes(), true).ok()?,
-            Content::Blob(digest) => {
-                let digest = digest.parse().ok()?;
-                return outputs::restore(server, &digest, path, self.executable).await.ok()?.then_some(Some(digest));
-            }
-        }
-        Some(None)
+impl Snapshot {
+    /// The snapshot that is the result of an action, if there is one.
+    pub(crate) async fn fetch(server: &RemoteStore, action: &Digest) -> Option<Self> {
+        let outcome = server.outcome(action).await.ok()??;
+        let listing = outcome.files.iter().find(|file| file.path == LISTING)?;
+        let text = outputs::text(server, &listing.digest).await.ok()??;
+        serde_json::from_str(&text).ok()
     }
 }
 

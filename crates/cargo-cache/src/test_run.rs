@@ -1,7 +1,7 @@
 //! Runs of test executables: each is an action, keyed by all that it can tell apart.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use cache_types::Digest;
 use reapi::action::{ActionSpec, InputFile, Outcome};
@@ -13,6 +13,7 @@ use crate::links::name;
 use crate::outputs;
 use crate::path_map::PathMap;
 use crate::reason::Reason;
+use crate::seen::Files;
 use crate::session::{Looked, Pending as AnyPending, Record, Session};
 use crate::standin::StandIn;
 use crate::wire::{Call, Tool};
@@ -62,27 +63,47 @@ pub(crate) fn look_up(session: &Session, call: &Call) -> Result<Looked, Reason> 
     let (program, arguments) = call.command.split_first().ok_or(Reason::NoCompilation)?;
     let program = Path::new(&call.folder).join(program);
     let package = package(session, call, &program)?;
-    let inputs = TestInputs { workspace: &session.workspace, package, digests: &session.digests }.without_targets()?;
     let standin = StandIn::at(&program).map_err(|_| Reason::Unreadable(name(&program)))?;
     let executable = match &standin {
         Some(standin) => standin.digest,
         None => session.digests.of(&program).map_err(|_| Reason::Unreadable(name(&program)))?,
     };
-    let mut key = KeyHasher::new("test-1");
-    key.file("executable", &executable);
-    for library in session.links.made(&executable).map(|made| made.dependencies).unwrap_or_default() {
-        if library.extension().is_some_and(|extension| extension == "so") {
-            key.file(&name(&library), &session.digests.of(&library).map_err(|_| Reason::Unreadable(name(&library)))?);
-        }
+    let key = key(session, package, &program, &executable)?;
+    let note = || Some(format!("    Replayed {} (passed before)", name(&program)));
+    let asked = |files: &Files| {
+        let mut spec = spec(session, call, arguments, files, key.clone())?;
+        let program = session.map.to_names(program.to_str().ok_or(Reason::Text)?);
+        spec.inputs.insert(program, InputFile { digest: executable, executable: true });
+        answer(session, spec, note)
+    };
+    if let Some(files) = session.seen.still(package.folder())
+        && let hit @ Looked::Hit { .. } = asked(&files)?
+    {
+        return Ok(hit);
     }
-    programs(session, package, &program, &mut key)?;
-    let mut spec = spec(session, call, arguments, inputs, key.finish())?;
-    spec.inputs.insert(mapped(session, &program)?, InputFile { digest: executable, executable: true });
-    let found = answer(session, spec, || Some(format!("    Replayed {} (passed before)", name(&program))))?;
+    // What runs is put on record under what is there now.
+    let look = session.seen.look();
+    let inputs = TestInputs { workspace: &session.workspace, package, digests: &session.digests }.without_targets()?;
+    let files = Arc::new(Files::named(&session.map, inputs)?);
+    session.seen.note(look, package.folder(), files.clone());
+    let found = asked(&files)?;
     if let (Looked::Miss { .. }, Some(standin)) = (&found, &standin) {
         materialize(session, standin, &program)?;
     }
     Ok(found)
+}
+
+/// What decides of a run beside its package's files.
+fn key(session: &Session, package: &Package, program: &Path, executable: &Digest) -> Result<String, Reason> {
+    let mut key = KeyHasher::new("test-1");
+    key.file("executable", executable);
+    for library in session.links.made(executable).map(|made| made.dependencies).unwrap_or_default() {
+        if library.extension().is_some_and(|extension| extension == "so") {
+            key.file(&name(&library), &session.digests.of(&library).map_err(|_| Reason::Unreadable(name(&library)))?);
+        }
+    }
+    programs(session, package, program, &mut key)?;
+    Ok(key.finish())
 }
 
 /// The member whose test this is, if its results may be cached.
@@ -128,29 +149,20 @@ pub(crate) fn spec(
     session: &Session,
     call: &Call,
     arguments: &[String],
-    inputs: BTreeMap<PathBuf, Option<Digest>>,
+    files: &Files,
     salt: String,
 ) -> Result<ActionSpec, Reason> {
     if arguments.iter().any(|argument| PathMap::is_ambiguous(argument)) {
         return Err(Reason::Text);
     }
     let variables = call.environment.iter().filter(|(name, _)| is_keyed(name));
-    let mut files = BTreeMap::new();
-    let mut absent = Vec::new();
-    for (path, digest) in inputs {
-        let path = mapped(session, &path)?;
-        match digest {
-            Some(digest) => drop(files.insert(path, InputFile { digest, executable: false })),
-            None => absent.push(path),
-        }
-    }
     Ok(ActionSpec {
         arguments: arguments.iter().map(|argument| session.map.to_names(argument)).collect(),
         environment: variables.map(|(name, value)| (name.clone(), session.map.to_names(value))).collect(),
-        inputs: files,
+        inputs: files.present.clone(),
         output_paths: Vec::new(),
         working_directory: session.map.to_names(&call.folder),
-        salt: format!("{salt}\n{}", absent.join("\n")).into(),
+        salt: format!("{salt}\n{}", files.absent.join("\n")).into(),
     })
 }
 
@@ -167,10 +179,6 @@ pub(crate) fn answer(session: &Session, spec: ActionSpec, note: impl Fn() -> Opt
         }
         Some(outcome) => Looked::Hit { outcome: session.with_real_paths(outcome), note: note(), bytes_restored: 0 },
     })
-}
-
-fn mapped(session: &Session, path: &Path) -> Result<String, Reason> {
-    Ok(session.map.to_names(path.to_str().ok_or(Reason::Text)?))
 }
 
 /// Puts the executable in place of what stands for it.
