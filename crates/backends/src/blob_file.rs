@@ -16,15 +16,14 @@ use ulid::Ulid;
 use crate::failure::Failure;
 use crate::frame::{Codec, FRAME_BYTES, Frame};
 use crate::inspection;
-use crate::key::Key;
+use crate::key::{Key, MAX_BLOB_KEY_LEN};
 use crate::row::FilePlace;
 
 const MAGIC: [u8; 4] = *b"TFf1";
 const TRAILER_LEN: u64 = 32;
 const ENTRY_LEN: u64 = 8;
 const ZSTD: u32 = 1 << 31;
-/// The longest key: a function number and 64 bytes of hash.
-const MAX_KEY_LEN: u32 = 65;
+const MAX_KEY_LEN: u32 = MAX_BLOB_KEY_LEN as u32;
 
 /// One frame in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,9 +256,7 @@ impl FileReader {
         };
         let start = number as u64 * FRAME_BYTES as u64;
         let raw_len = usize::try_from(self.size_bytes - start).unwrap_or(usize::MAX).min(FRAME_BYTES);
-        let mut stored = vec![0; entry.stored_len as usize];
-        self.file.read_exact_at(&mut stored, offset)?;
-        let frame = Frame { stored: stored.into(), zstd: entry.zstd, crc: entry.crc };
+        let frame = Frame::read(&self.file, offset, entry.stored_len, (entry.zstd, entry.crc))?;
         codec.decode(frame, raw_len).ok_or(ReadFailure::Damaged)
     }
 }

@@ -1,5 +1,9 @@
+use std::fs::File;
+use std::io;
+
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
 use zstd::bulk::{Compressor, Decompressor};
 
 /// The raw bytes of one frame of a file; a pack record is one frame of up to this.
@@ -25,6 +29,26 @@ pub(crate) struct Frame {
     pub zstd: bool,
     /// crc32c of the stored bytes.
     pub crc: u32,
+}
+
+impl Frame {
+    /// Reads the stored bytes of a frame; nothing is checked here.
+    pub(crate) fn read(file: &File, offset: u64, stored_len: u32, (zstd, crc): (bool, u32)) -> io::Result<Self> {
+        let len = stored_len as usize;
+        // Not zeroed before: for a megabyte that is dear.
+        let mut stored = Vec::with_capacity(len);
+        while stored.len() < len {
+            let at = offset + stored.len() as u64;
+            match rustix::io::pread(file, spare_capacity(&mut stored), at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        // The buffer may have more room than was asked for.
+        stored.truncate(len);
+        Ok(Self { stored: stored.into(), zstd, crc })
+    }
 }
 
 /// Whether all byte values are about as frequent as in random data, by a sample. What is compressed already is like that,

@@ -9,6 +9,9 @@ use crate::row::{Life, Queue};
 /// Queue, time and class before the key.
 const HEAD_LEN: usize = 10;
 
+/// A function number and the longest hash.
+pub(crate) const MAX_BLOB_KEY_LEN: usize = 65;
+
 /// What a key names; its number orders eviction at one moment: records go before the blobs they name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -29,10 +32,11 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn blob(hash: &Hash) -> Self {
-        let mut bytes = Vec::with_capacity(1 + hash.as_bytes().len());
-        bytes.push(hash.function().number());
-        bytes.extend_from_slice(hash.as_bytes());
-        Self { class: Class::Blob, bytes: bytes.into() }
+        let raw = hash.as_bytes();
+        let mut bytes = [0; MAX_BLOB_KEY_LEN];
+        bytes[0] = hash.function().number();
+        bytes[1..=raw.len()].copy_from_slice(raw);
+        Self { class: Class::Blob, bytes: bytes[..=raw.len()].into() }
     }
 
     pub(crate) fn record(key: &RecordKey) -> Self {

@@ -17,7 +17,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,17 +29,21 @@ use ulid::Ulid;
 use crate::data_dir::sync_folder;
 use crate::failure::Failure;
 use crate::frame::Frame;
-use crate::key::Key;
+use crate::key::{Key, MAX_BLOB_KEY_LEN};
 use crate::row::PackPlace;
 
 const MAGIC: [u8; 4] = *b"TFr1";
 const FIXED_LEN: usize = 22;
-/// The longest header: the longest key is a function number and 64 bytes of hash.
-const MAX_HEADER_LEN: usize = FIXED_LEN + 65;
+/// The longest header.
+const MAX_HEADER_LEN: usize = FIXED_LEN + MAX_BLOB_KEY_LEN;
 /// How much is searched at once for the next record after damage.
 const SEARCH_BYTES: usize = 256 * 1024;
 /// A staging buffer larger than this is not kept.
 const KEPT_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// A frame of this size or more is written from where it is; a smaller one is copied behind others.
+const WRITTEN_IN_PLACE_BYTES: usize = 16 * 1024;
+/// The most pieces that one call writes.
+const MAX_PIECES: usize = 512;
 
 /// What a record says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,8 +123,59 @@ struct OpenPack {
     file: Arc<File>,
     /// Bytes in the file, all of them acknowledged or dead.
     len: u64,
-    staged: Vec<u8>,
+    staged: Staged,
     is_new: bool,
+}
+
+/// Bytes to be written one behind the other.
+#[derive(Default)]
+struct Staged {
+    pieces: Vec<Bytes>,
+    /// What is behind the pieces.
+    tail: Vec<u8>,
+    len: u64,
+}
+
+impl Staged {
+    fn push(&mut self, header: &Header, frame: &Bytes) {
+        self.len += (header.len() + frame.len()) as u64;
+        header.encode(&mut self.tail);
+        if frame.len() < WRITTEN_IN_PLACE_BYTES {
+            self.tail.extend_from_slice(frame);
+        } else {
+            self.pieces.push(std::mem::take(&mut self.tail).into());
+            self.pieces.push(frame.clone());
+        }
+    }
+
+    fn write(&self, file: &File, mut at: u64) -> io::Result<()> {
+        let all: Vec<&[u8]> = self.pieces.iter().map(|piece| &**piece).chain([&*self.tail]).collect();
+        for pieces in all.chunks(MAX_PIECES) {
+            let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut rest = &mut slices[..];
+            // What has no bytes is passed over, so that nothing left means nothing to write.
+            IoSlice::advance_slices(&mut rest, 0);
+            while !rest.is_empty() {
+                match rustix::io::pwritev(file, rest, at) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        at += written as u64;
+                        IoSlice::advance_slices(&mut rest, written);
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.pieces.clear();
+        self.tail.clear();
+        self.tail.shrink_to(KEPT_BUFFER_BYTES);
+        self.len = 0;
+    }
 }
 
 /// What a flush made of one pack.
@@ -141,7 +196,7 @@ impl PackWriter {
     pub(crate) fn reopen(&mut self, segment: Ulid, len: u64) -> io::Result<()> {
         let file = OpenOptions::new().read(true).write(true).open(pack_path(&self.folder, segment))?;
         if file.metadata()?.len() == len {
-            self.open = vec![OpenPack { segment, file: Arc::new(file), len, staged: Vec::new(), is_new: false }];
+            self.open = vec![OpenPack { segment, file: Arc::new(file), len, staged: Staged::default(), is_new: false }];
         }
         Ok(())
     }
@@ -162,8 +217,7 @@ impl PackWriter {
         }
         let pack = self.open.last_mut().expect("one was opened just now");
         let offset = pack.end() + header.len() as u64;
-        header.encode(&mut pack.staged);
-        pack.staged.extend_from_slice(&frame.stored);
+        pack.staged.push(&header, &frame.stored);
         Ok(PackPlace { segment: pack.segment, offset, stored_len, crc: frame.crc, zstd: frame.zstd })
     }
 
@@ -172,7 +226,7 @@ impl PackWriter {
         let path = pack_path(&self.folder, segment);
         self.uncommitted.lock().insert(segment);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        self.open.push(OpenPack { segment, file: Arc::new(file), len: 0, staged: Vec::new(), is_new: true });
+        self.open.push(OpenPack { segment, file: Arc::new(file), len: 0, staged: Staged::default(), is_new: true });
         Ok(())
     }
 
@@ -210,13 +264,13 @@ impl PackWriter {
         let last = self.open.len().saturating_sub(1);
         let mut flushed = Vec::new();
         for (at, pack) in self.open.iter_mut().enumerate() {
-            if pack.staged.is_empty() {
+            if pack.staged.len == 0 {
                 if at < last {
                     flushed.push(pack.flushed(true));
                 }
                 continue;
             }
-            pack.file.write_all_at(&pack.staged, pack.len)?;
+            pack.staged.write(&pack.file, pack.len)?;
             if self.sync {
                 pack.file.sync_data()?;
             }
@@ -229,7 +283,6 @@ impl PackWriter {
             pack.len = pack.end();
             pack.is_new = false;
             pack.staged.clear();
-            pack.staged.shrink_to(KEPT_BUFFER_BYTES);
         }
         Ok(flushed)
     }
@@ -237,7 +290,7 @@ impl PackWriter {
 
 impl OpenPack {
     fn end(&self) -> u64 {
-        self.len + self.staged.len() as u64
+        self.len + self.staged.len
     }
 
     fn flushed(&self, sealed: bool) -> FlushedPack {
@@ -251,9 +304,7 @@ pub(crate) fn pack_path(folder: &Path, segment: Ulid) -> PathBuf {
 
 /// Reads the frame a row points at; its checksum is not looked at here.
 pub(crate) fn read_frame(file: &File, place: &PackPlace) -> io::Result<Frame> {
-    let mut stored = vec![0; place.stored_len as usize];
-    file.read_exact_at(&mut stored, place.offset)?;
-    Ok(Frame { stored: stored.into(), zstd: place.zstd, crc: place.crc })
+    Frame::read(file, place.offset, place.stored_len, (place.zstd, place.crc))
 }
 
 /// A record met on a walk through a pack.
