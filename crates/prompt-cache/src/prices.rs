@@ -7,7 +7,7 @@ use crate::proto::Usage;
 /// The table that is compiled in.
 const BUILT_IN: &str = include_str!("../prices.toml");
 
-/// What models cost, by the longest name that a model begins with.
+/// What models cost, by their names.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceTable {
@@ -35,6 +35,8 @@ pub struct Multiples {
 struct Listed {
     input: f64,
     output: f64,
+    /// The multiple for input that the cache held, where it is the model's own.
+    cache_read: Option<f64>,
 }
 
 /// What one model costs, in US dollars per million tokens.
@@ -81,20 +83,21 @@ impl PriceTable {
         if ![cache_read, cache_write_5m, cache_write_1h].into_iter().all(is_amount) {
             return Err(PriceError::Amount("cached input".to_owned()));
         }
-        match table.models.iter().find(|(_, listed)| !is_amount(listed.input) || !is_amount(listed.output)) {
+        let amounts = |listed: &Listed| [listed.input, listed.output, listed.cache_read.unwrap_or_default()];
+        match table.models.iter().find(|(_, listed)| !amounts(listed).into_iter().all(is_amount)) {
             Some((model, _)) => Err(PriceError::Amount(model.clone())),
             None => Ok(table),
         }
     }
 
-    /// The rates of a model; `None` when no name in the table fits it.
+    /// The rates of a model or of one of its dated snapshots; `None` when the table has no such model: a later version of
+    /// one that it has may cost something else.
     pub fn rates(&self, model: &str) -> Option<Rates> {
-        let fits = |name: &&String| {
-            model.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '@', '.']))
-        };
+        let fits = |name: &&String| model.strip_prefix(name.as_str()).is_some_and(is_snapshot);
         let name = self.models.keys().filter(fits).max_by_key(|name| name.len())?;
         let listed = self.models.get(name)?;
-        Some(self.rates_of(listed.input, listed.output))
+        let rates = self.rates_of(listed.input, listed.output);
+        Some(Rates { cache_read: listed.cache_read.map_or(rates.cache_read, |own| own * listed.input), ..rates })
     }
 
     /// Rates from an input and an output price.
@@ -108,6 +111,14 @@ impl PriceTable {
             output,
         }
     }
+}
+
+/// Whether what follows the name of a model is nothing, a date, or that it is the latest.
+fn is_snapshot(rest: &str) -> bool {
+    let date = rest.strip_prefix(['-', '@']).unwrap_or("");
+    let digits = date.bytes().filter(u8::is_ascii_digit).count();
+    let is_date = digits == 8 && date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    rest.is_empty() || is_date || date == "latest"
 }
 
 impl Rates {

@@ -93,15 +93,26 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_name_that_fits_prices_a_model() {
+    fn a_name_prices_a_model_and_its_snapshots() {
         let text = "version = \"t\"\n[multiples]\ncache_read = 0.1\ncache_write_5m = 1.25\ncache_write_1h = 2.0\n\
-                    [models.\"m\"]\ninput = 1.0\noutput = 2.0\n[models.\"m-2\"]\ninput = 3.0\noutput = 4.0\n";
+                    [models.\"m\"]\ninput = 1.0\noutput = 2.0\n\
+                    [models.\"m-2\"]\ninput = 3.0\noutput = 4.0\ncache_read = 0.05\n";
         let table = PriceTable::parse(text).expect("a table");
-        assert_eq!(table.rates("m-2-20260101").map(|rates| rates.input), Some(3.0));
-        assert_eq!(table.rates("m-20").map(|rates| rates.input), Some(1.0));
-        assert_eq!((table.rates("mm"), table.rates("x")), (None, None));
+        let input = |model: &str| table.rates(model).map(|rates| rates.input);
+        assert_eq!(
+            (input("m-2-20260101"), input("m-2026-01-01"), input("m@20260101")),
+            (Some(3.0), Some(1.0), Some(1.0))
+        );
+        assert_eq!((input("m-latest"), input("m")), (Some(1.0), Some(1.0)));
+        // Another version is another model.
+        assert_eq!((input("m-3"), input("m.5"), input("mm"), input("x")), (None, None, None, None));
+        let cached = |model: &str| table.rates(model).map(|rates| rates.cache_read);
+        assert_eq!((cached("m"), cached("m-2")), (Some(0.1), Some(3.0 * 0.05)));
         assert!(PriceTable::parse(&text.replace("3.0", "-3.0")).is_err());
         assert!(PriceTable::parse(&text.replace("version", "name")).is_err());
-        assert!(PriceTable::default().rates("claude-opus-4-8").is_some());
+        let built_in = |model: &str| PriceTable::default().rates(model).map(|rates| (rates.input, rates.output));
+        assert_eq!(built_in("claude-opus-4-8"), Some((5.0, 25.0)));
+        assert_eq!(built_in("claude-opus-4-1-20250805"), Some((15.0, 75.0)));
+        assert_eq!(built_in("gpt-5-2025-08-07"), Some((1.25, 10.0)));
     }
 }
