@@ -21,6 +21,11 @@ pub(super) fn read(mut fields: Fields, options: &Options) -> Result<Invocation, 
         return Err(Uncacheable::NotReplayable("max_tokens".to_owned()));
     }
     fields.drop(DROPPED);
+    invocation(fields, options)
+}
+
+/// What is left once the fields are gone that only one of the APIs of this form has.
+pub(super) fn invocation(mut fields: Fields, options: &Options) -> Result<Invocation, Uncacheable> {
     let model = model::take(&mut fields, options)?;
     let speed = model::take_speed(&mut fields)?;
     let mut ids = Ids::default();
@@ -42,7 +47,7 @@ pub(super) fn read(mut fields: Fields, options: &Options) -> Result<Invocation, 
 }
 
 /// The system blocks without cache markers and without the billing block.
-pub(super) fn system(fields: &mut Fields, ids: &mut Ids) -> Result<Vec<Json>, Uncacheable> {
+fn system(fields: &mut Fields, ids: &mut Ids) -> Result<Vec<Json>, Uncacheable> {
     let Some(system) = fields.take_some("system") else { return Ok(Vec::new()) };
     let blocks = blocks::of(system, "`system`")?.into_iter().map(|block| blocks::normalise(block, ids));
     let blocks = blocks.collect::<Result<Vec<_>, _>>()?;

@@ -1,33 +1,13 @@
-use std::collections::BTreeMap;
-
-use super::anthropic;
-use super::blocks::{self, Ids};
 use super::fields::Fields;
-use super::{malformed, model, tools};
-use crate::{Invocation, Json, Options, Uncacheable};
+use super::{anthropic, malformed};
+use crate::{Invocation, Options, Uncacheable};
 
 /// Reads the neutral form: `model` (a snapshot), `speed`, `system`, `tools`, `tool_choice`, `messages`, `seed`, `slot`, and
 /// generation options under any other name.
 pub(super) fn read(mut fields: Fields, options: &Options) -> Result<Invocation, Uncacheable> {
     fields.drop(&["stream"]);
-    let model = model::take(&mut fields, options)?;
-    let speed = model::take_speed(&mut fields)?;
-    let mut ids = Ids::default();
-    let system = anthropic::system(&mut fields, &mut ids)?;
-    let given = fields.take_array("tools")?.into_iter().map(tools::of_messages).collect::<Result<_, _>>()?;
-    let messages = fields.take_array("messages")?;
-    Ok(Invocation {
-        model,
-        speed,
-        tool_choice: fields.take_some("tool_choice"),
-        tool_fields: BTreeMap::new(),
-        tools: tools::sorted(given)?,
-        system,
-        links: blocks::messages(messages, &mut ids)?,
-        seed: fields.take("seed").unwrap_or(Json::Null),
-        slot: slot(&mut fields, options)?,
-        generation: fields.rest(),
-    })
+    let slot = slot(&mut fields, options)?;
+    Ok(Invocation { slot, ..anthropic::invocation(fields, options)? })
 }
 
 /// The slot of the request or of the caller; two that differ are refused.
