@@ -135,7 +135,7 @@ fn a_change_is_recorded_looked_up_in_another_checkout_applied_and_built_from_the
     rewrite(&agent.workspace());
     let task = ["--repo", "sample"];
     let folders = ["--before", &before.text(), "--after", &agent.text()];
-    let reads = ["--read", "greeting/count.h", "--read", "greeting/", "--completeness", "traced", "--call", "Bash"];
+    let reads = ["--read", "greeting/count.h", "--read", "greeting/", "--read", "glob:**/*.h", "--completeness", "traced", "--call", "Bash"];
     let recorded = prompt.json(&server, "record", &[&task[..], &folders, &reads].concat());
     let key = recorded["key"].as_str().expect("a key").to_owned();
     say(format!("record: {key}"));
@@ -178,6 +178,13 @@ fn a_change_is_recorded_looked_up_in_another_checkout_applied_and_built_from_the
     say(format!("a changed read: {}", missed.line_with("read_changed: greeting/count.h")));
     assert!(written(&third) == written(&before));
     std::fs::write(&header, text).expect("a header of the sample");
+
+    // A pattern that was looked for matches one file more.
+    let more = third.workspace().join("more.h");
+    std::fs::write(&more, "").expect("a file");
+    let missed = prompt.run(&server, "lookup", &apply);
+    say(format!("a pattern that matches more: {}", missed.line_with("read_changed: glob:**/*.h")));
+    std::fs::remove_file(&more).expect("the file");
 
     // A link on the way: nothing is read or written through it.
     let elsewhere = third.folder.path().join("elsewhere");
@@ -235,6 +242,49 @@ fn explain_names_the_drift_in_each_part_of_the_tuple() {
         say(format!("{part}: nearest {}, drift {}", answer["nearest"], answer["drift"]));
         assert_eq!(answer["drift"], json!([expected]), "{part}");
     }
+}
+
+#[test]
+fn a_result_of_one_folder_is_given_back_with_the_paths_of_another() {
+    let server = Server::start(&[]);
+    let request = |folder: &str| {
+        let mut request = base();
+        request["system"] = format!("You work in {folder} alone.").into();
+        let prompt = Prompt::new(&request);
+        let response = json!({
+            "model": request["model"], "stop_reason": "end_turn",
+            "content": [{"type": "text", "text": format!("I looked at {folder}/src/a.rs")}],
+        });
+        std::fs::write(prompt.folder.path().join("response.json"), response.to_string()).expect("a file");
+        prompt
+    };
+    let (ann, bob) = ("/home/ann/app", "/srv/agents/bob/app");
+    let rule = |mask: &'static str| ["--rule", "mask-paths@1", "--mask", mask];
+    request(ann).run(&server, "record", &rule("cwd=/home/ann/app")).expect_success();
+    let hit = request(bob).json(&server, "lookup", &rule("cwd=/srv/agents/bob/app"));
+    say(format!("{ann} gives {bob}: {}", hit["response"]["content"][0]["text"]));
+    assert_eq!(hit["outcome"], "hit", "{hit}");
+    assert_eq!(hit["response"]["content"][0]["text"], "I looked at /srv/agents/bob/app/src/a.rs");
+    assert_eq!(request(bob).json(&server, "lookup", &[])["outcome"], "miss");
+}
+
+#[test]
+fn explain_tells_what_changes_each_time_and_gives_the_request_that_was_kept() {
+    let server = Server::start(&[]);
+    let on = |day: u32| {
+        let mut request = base();
+        request["system"] = format!("You code.\nToday's date: 2026-11-{day:02}").into();
+        Prompt::new(&request)
+    };
+    on(1).run(&server, "record", &["--keep-text"]).expect_success();
+    for day in 2..6 {
+        assert_eq!(on(day).json(&server, "explain", &[])["suggestions"], json!([]), "{day}");
+    }
+    let told = on(6).run(&server, "explain", &["--text"]).expect_success();
+    say(told.line_with("changes each time").to_owned());
+    assert!(told.line_with("changes each time").ends_with(r#"system /0/text (date, "2026-11-06"): mask-date@1"#));
+    assert!(told.output.contains("2026-11-01"), "the request that was kept: {}", told.output);
+    assert_eq!(on(7).json(&server, "lookup", &[])["outcome"], "miss");
 }
 
 #[test]

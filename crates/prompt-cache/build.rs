@@ -21,6 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("Invocation.request", "crate::json::nested"),
         ("RecordRequest.response", "crate::json::nested"),
         ("AttestResponse.envelope", "crate::json::nested"),
+        ("LookupResponse.response", "crate::json::nested"),
+        ("ExplainResponse.nearest_request", "crate::json::nested"),
         ("Producer.envelope", "crate::json::nested"),
         ("Chain.links", "crate::json::hex_list"),
         ("Entry.components", "crate::json::hex_list"),

@@ -67,13 +67,6 @@ impl Inner {
         if !profile.is_known() {
             return Err(Refusal::invalid(format!("this server does not know the profile {profile}")));
         }
-        // A result recorded under it holds one machine's paths, and replay does not put the other's in their place.
-        if profile.rules().contains(&Rule::MaskPaths) {
-            return Err(Refusal::invalid(format!(
-                "{} is for keys alone: results under it are not replayed",
-                Rule::MaskPaths
-            )));
-        }
         let masks = Masks::new(invocation.masks.clone()).map_err(Refusal::invalid)?;
         let mut options = Options {
             betas: invocation.betas.clone(),

@@ -15,6 +15,7 @@ use crate::refusal::Refusal;
 use crate::runs::Runs;
 use crate::signers::Signer;
 use crate::tally::Tally;
+use crate::volatile::Volatile;
 
 /// Records that can change at once.
 const LOCKS: usize = 256;
@@ -56,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) flights: Flights,
     pub(crate) runs: Runs,
     pub(crate) held: Held,
+    pub(crate) volatile: Volatile,
     /// One of them is held while a record is read, changed and written, so that no change is lost.
     changing: Vec<Mutex<()>>,
 }
@@ -87,6 +89,7 @@ impl PromptCache {
             flights: Flights::default(),
             runs: Runs::default(),
             held: Held::default(),
+            volatile: Volatile::default(),
             changing: (0..LOCKS).map(|_| Mutex::default()).collect(),
         }))
     }

@@ -36,6 +36,10 @@ impl Inner {
         answer.nearest = key.to_string();
         answer.drift = drift(&asked, &entry, common, key == asked.id);
         answer.would_hit_with = would_hit(&entry, &alternates);
+        answer.suggestions = self.suggestions(&names, &asked, &invocation.request, &answer.drift);
+        if request.text {
+            answer.nearest_request = self.text(&names, &key, &entry).await?;
+        }
         if let Some(result) = &entry.result {
             answer.why = self.verdict(&names, request, &asked, &entry, result).await?;
             if answer.why.iter().any(|why| why.code == "needs_tree") {

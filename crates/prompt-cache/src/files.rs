@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use cache_types::{Digest, DigestFunction};
 
+use crate::glob::Glob;
 use crate::proto::{FileOp, OpKind, Read, ReadKind, Reason, Result as PromptResult};
 use crate::refusal::Refusal;
 
@@ -19,9 +20,10 @@ pub fn listing_digest(mut names: Vec<String>) -> Digest {
 }
 
 /// The name in a tree of what a read looked at.
-fn place(read: &Read) -> String {
+pub(crate) fn place(read: &Read) -> String {
     match read.kind() {
         ReadKind::Listing => format!("{}/", read.path),
+        ReadKind::Glob => Glob::place(&read.path),
         _ => read.path.clone(),
     }
 }
@@ -93,18 +95,27 @@ pub(crate) fn check(result: &PromptResult) -> Result<(), Refusal> {
     for op in &result.changes {
         check_op(op)?;
     }
+    let is_hex = |text: &str, lens: &[usize]| {
+        text.is_empty()
+            || lens.contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    if !is_hex(&result.commit, &[40, 64]) || !is_hex(&result.requester_statement, &[64]) {
+        return Err(Refusal::invalid("`commit` and `requester_statement` are hexadecimal digests"));
+    }
     let mut written: Vec<&str> = result.changes.iter().map(|op| op.path.as_str()).collect();
     written.sort_unstable();
     if let Some([path, _]) = written.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(Refusal::invalid(format!("two operations on {path}: give the outcome of all of them")));
     }
     for read in &result.reads {
-        // The listing of the folder itself.
-        if !(read.kind() == ReadKind::Listing && read.path == ".") {
-            check_path(&read.path)?;
+        match read.kind() {
+            // The listing of the folder itself.
+            ReadKind::Listing if read.path == "." => {}
+            ReadKind::Glob => drop(Glob::new(&read.path).map_err(Refusal::invalid)?),
+            _ => check_path(&read.path)?,
         }
         match read.kind() {
-            ReadKind::File | ReadKind::Listing => check_digest(&read.digest)?,
+            ReadKind::File | ReadKind::Listing | ReadKind::Glob => check_digest(&read.digest)?,
             ReadKind::Absent if read.digest.is_empty() => {}
             ReadKind::Absent => return Err(Refusal::invalid("a file that is absent has no digest")),
             ReadKind::ReadUnspecified => {
@@ -144,6 +155,9 @@ fn check_op(op: &FileOp) -> Result<(), Refusal> {
 
 fn check_path(path: &str) -> Result<(), Refusal> {
     let is_segment = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains(['\0', '\\']);
+    if Glob::of_place(path).is_some() {
+        return Err(Refusal::invalid(format!("{path:?} is how patterns are written, not paths")));
+    }
     if path.len() <= 4096 && path.split('/').all(is_segment) {
         return Ok(());
     }

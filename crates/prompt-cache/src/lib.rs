@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `asked` | from an invocation of the wire to its keys |
 //! | `names`, `entry` | what the store holds, and under which names |
-//! | `lookup`, `chain`, `conditions`, `files`, `tree` | hit, prefix or miss, and why |
-//! | `record`, `response` | what may be stored |
-//! | `report`, `explain`, `invalidate`, `invalidations` | evidence, explanations, purges |
+//! | `lookup`, `chain`, `conditions`, `files`, `glob`, `tree` | hit, prefix or miss, and why |
+//! | `record`, `response`, `paths`, `text` | what may be stored, and how |
+//! | `report`, `explain`, `volatile`, `invalidate`, `invalidations` | evidence, explanations, purges |
 //! | `attest`, `statement`, `dsse`, `signers` | provenance, signed |
 //! | `prices`, `savings`, `tally` | what calls cost, and what was spared |
 //! | `flights`, `runs` | callers that wait for one another; calls repeated within a run |
@@ -24,6 +24,7 @@ mod entry;
 mod explain;
 mod files;
 mod flights;
+mod glob;
 mod grpc;
 mod http;
 mod invalidate;
@@ -31,6 +32,7 @@ mod invalidations;
 mod json;
 mod lookup;
 mod names;
+mod paths;
 mod prices;
 pub mod proto;
 mod record;
@@ -42,12 +44,15 @@ mod savings;
 mod signers;
 mod statement;
 mod tally;
+mod text;
 mod tree;
+mod volatile;
 
 pub use cache::{PromptCache, Secret, Settings};
 pub use dsse::{Envelope, Signed, key_id};
 
 pub use files::{ABSENT, listing_digest};
+pub use glob::{Glob, GlobError};
 pub use grpc::Service;
 pub use prices::{Multiples, PriceError, PriceTable, Rates};
 pub use savings::{AgentHour, pays_from, replay_pays_from};

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use cache_types::{Caller, Digest, Role};
 use prompt_key::PromptKeyId;
 use store::StoreError;
@@ -107,9 +108,12 @@ impl Inner {
         for key in candidates {
             let Some(entry) = entry::find(self, names, &key).await? else { continue };
             let Some(result) = entry.result.clone() else { continue };
-            let why = self.verdict(names, request, asked, &entry, &result).await?;
+            let mut why = self.verdict(names, request, asked, &entry, &result).await?;
             if why.is_empty() {
-                return Ok(self.hit(asked, result));
+                match self.with_paths(asked, &entry.placeholders, &result).await? {
+                    Ok(response) => return Ok(self.hit(asked, result, response)),
+                    Err(reason) => why.push(reason),
+                }
             }
             let needs = if why.iter().any(|why| why.code == "needs_tree") { files::needs(&result) } else { Vec::new() };
             first = first.or(Some((why, needs)));
@@ -176,13 +180,14 @@ impl Inner {
         Ok(gone.collect())
     }
 
-    fn hit(&self, asked: &Asked, result: PromptResult) -> LookupResponse {
+    fn hit(&self, asked: &Asked, result: PromptResult, response: Bytes) -> LookupResponse {
         let of = u32::try_from(asked.chain.len()).unwrap_or(u32::MAX);
         LookupResponse {
             outcome: Outcome::Hit.into(),
             key: asked.id.to_string(),
             slot: asked.slot,
             result: Some(result),
+            response,
             common_prefix: of,
             of,
             ..Default::default()

@@ -65,6 +65,23 @@ impl Names {
         self.name(b'a', format!("{api}\0{alias}").as_bytes())
     }
 
+    /// The last system fingerprint of a model.
+    pub(crate) fn fingerprint(&self, api: &str, model: &str) -> RecordKey {
+        self.name(b'b', format!("{api}\0{model}").as_bytes())
+    }
+
+    /// What is around a piece of text that may change from call to call.
+    pub(crate) fn span(&self, rest: &KeyDigest) -> RecordKey {
+        self.name(b'v', rest.as_bytes())
+    }
+
+    /// The key that requests are encrypted with.
+    pub(crate) fn text_key(&self) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(b"text key\0");
+        mac.finalize().into_bytes().into()
+    }
+
     /// What the tenant invalidated.
     pub(crate) fn invalidations(&self) -> RecordKey {
         self.name(b'i', b"")

@@ -9,15 +9,15 @@ use crate::dsse::Envelope;
 use crate::names::Names;
 use crate::prices::PriceTable;
 use crate::proto::{
-    Alias, Alternate, Completeness, Entry, Invocation, Manifest, RecordRequest, RecordResponse, Result as PromptResult,
-    Usage,
+    Alias, Alternate, Completeness, Entry, Fingerprint, Invocation, Manifest, RecordRequest, RecordResponse,
+    Result as PromptResult, Usage,
 };
 use crate::refusal::Refusal;
 use crate::response::{self, Said};
-use crate::{entry, files, statement};
+use crate::{entry, files, paths, statement};
 
 /// The largest response that is read.
-const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 /// How long a result is replayed when nobody says.
 const DEFAULT_TTL_SECONDS: u64 = 7 * 24 * 3600;
 const MAX_TTL_SECONDS: u64 = 365 * 24 * 3600;
@@ -64,6 +64,17 @@ impl Inner {
             Ok(asked) => asked,
             Err(why) => return Ok(refused(why)),
         };
+        let mut placeholders = Vec::new();
+        let bytes = match paths::are_masked(&asked) {
+            false => bytes,
+            true => match self.without_paths(&asked.options.masks, &bytes, &result).await? {
+                Ok((masked, names)) => {
+                    placeholders = names;
+                    masked
+                }
+                Err(why) => return Ok(refused(why)),
+            },
+        };
         result.response = self.keep(bytes).await?;
         fill(&mut result, &asked, said, caller);
         price(&mut result, &self.prices);
@@ -73,7 +84,10 @@ impl Inner {
         result.created_ms = self.now_ms();
         result.expires_ms = expiry(result.created_ms, request.ttl_seconds, &asked);
         *cost_microusd = result.cost_microusd;
-        self.store(caller, request, asked, result).await
+        let backend_drift = self.backend_drift(caller, &asked, &result).await?;
+        let entry = Entry { result: Some(result), placeholders, ..Entry::default() };
+        let answer = self.store(caller, request, asked, entry).await?;
+        Ok(RecordResponse { backend_drift, ..answer })
     }
 
     /// The bytes of the response: those of the request, or those of the blob that it names.
@@ -136,9 +150,10 @@ impl Inner {
         caller: &Caller,
         request: &RecordRequest,
         asked: Asked,
-        mut result: PromptResult,
+        mut stored: Entry,
     ) -> Result<RecordResponse, Refusal> {
         let names = self.names(caller, &asked.options.namespace);
+        let mut result = stored.result.take().unwrap_or_default();
         let missing = self.blobs.find_missing(&files::blobs(&result)?).await?;
         if !missing.is_empty() {
             return Err(Refusal::MissingBlobs(missing.iter().map(Digest::to_string).collect()));
@@ -147,7 +162,6 @@ impl Inner {
         let one = self.changing(&names.entry(&asked.id)).await;
         let already = self.standing(&names, &asked.id).await?;
         if !already {
-            let mut stored = Entry::default();
             stored.describe(&asked);
             let bytes = request.invocation.as_ref().map(|invocation| invocation.request.clone()).unwrap_or_default();
             let alternates = asked.alternates(&bytes);
@@ -163,6 +177,9 @@ impl Inner {
                 entry::save_pointer(self, names.file(&op.after), &asked.id, caller.name()).await?;
             }
             stored.result = Some(result);
+            if request.keep_text && !bytes.is_empty() {
+                stored.text = self.keep_text(&names, &asked.id, &bytes).await?;
+            }
             self.point(caller, &names, &asked, &alternates).await?;
             entry::save(self, names.entry(&asked.id), &stored, caller.name()).await?;
         }
@@ -176,8 +193,23 @@ impl Inner {
             task: asked.task.map(|task| task.to_string()).unwrap_or_default(),
             slot: asked.slot,
             already,
-            refused: String::new(),
+            ..RecordResponse::default()
         })
+    }
+
+    /// The fingerprint of the model's last result, when this one has another. Spec: prompt-key §5.
+    async fn backend_drift(&self, caller: &Caller, asked: &Asked, result: &PromptResult) -> Result<String, StoreError> {
+        if result.system_fingerprint.is_empty() {
+            return Ok(String::new());
+        }
+        let names = self.names(caller, &asked.options.namespace);
+        let name = names.fingerprint(asked.options.api.name(), &result.model);
+        let last: Fingerprint = entry::load(self, &name).await?.unwrap_or_default();
+        if last.seen == result.system_fingerprint {
+            return Ok(String::new());
+        }
+        entry::save(self, name, &Fingerprint { seen: result.system_fingerprint.clone() }, caller.name()).await?;
+        Ok(last.seen)
     }
 
     /// Whether a result is there that may be replayed.

@@ -3,6 +3,7 @@
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
+use crate::files::place;
 use crate::proto::{Entry, Result as PromptResult};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -24,19 +25,50 @@ pub(crate) fn generation(entry: &Entry, result: &PromptResult) -> Vec<u8> {
                 "buildType": GENERATION,
                 "externalParameters": {
                     "promptKey": result.key, "task": result.task, "slot": result.slot, "model": result.model,
-                    "harness": {"name": result.harness}, "requester": {"id": result.requester},
+                    "harness": {"name": result.harness, "version": result.harness_version},
+                    "requester": requester(result),
                 },
                 "internalParameters": {"profile": result.profile, "components": components},
                 "resolvedDependencies": dependencies(entry, result),
             },
             "runDetails": {
                 "builder": {"id": format!("twofold:writer/{}", result.writer)},
-                "metadata": {"invocationId": result.response_id, "finishedOn": time(result.created_ms)},
+                "metadata": {"invocationId": result.response_id, "startedOn": time(started_ms(result)), "finishedOn": time(result.created_ms)},
                 "byproducts": byproducts(result),
             },
         },
     });
     statement.to_string().into_bytes()
+}
+
+/// Who asked for it, and the digest of what they said, if there is one.
+fn requester(result: &PromptResult) -> Value {
+    match result.requester_statement.as_str() {
+        "" => json!({"id": result.requester}),
+        sha256 => json!({"id": result.requester, "statement": {"sha256": sha256}}),
+    }
+}
+
+fn started_ms(result: &PromptResult) -> i64 {
+    match result.started_ms {
+        0 => result.created_ms.saturating_sub(i64::try_from(result.model_ms).unwrap_or(i64::MAX)),
+        given => given,
+    }
+}
+
+/// The sources that were checked out.
+fn source(result: &PromptResult) -> Option<Value> {
+    let uri = match result.commit.as_str() {
+        "" => result.source.clone(),
+        commit => format!("{}@{commit}", result.source),
+    };
+    let digest = (!result.commit.is_empty()).then(|| json!({"gitCommit": result.commit}));
+    match (result.source.is_empty(), digest) {
+        (true, None) => None,
+        (true, Some(digest)) => Some(json!({"name": "source", "digest": digest})),
+        (false, None) => Some(json!({"name": "source", "uri": uri})),
+        (false, Some(digest)) => Some(json!({"name": "source", "uri": uri, "digest": digest})),
+    }
 }
 
 /// That a recorded result was given to someone again. It names the original and claims nothing about its making.
@@ -70,8 +102,8 @@ fn dependencies(entry: &Entry, result: &PromptResult) -> Vec<Value> {
     let system = system.map(|(index, digest)| json!({"name": format!("system/{index}"), "digest": hex(digest)}));
     let base = (!result.base.is_empty()).then(|| json!({"name": "base", "uri": result.base}));
     let reads = result.reads.iter().filter(|read| !read.digest.is_empty());
-    let reads = reads.map(|read| named(&format!("read:{}", read.path), &read.digest));
-    base.into_iter().chain(tools).chain(system).chain(reads).collect()
+    let reads = reads.map(|read| named(&format!("read:{}", place(read)), &read.digest));
+    source(result).into_iter().chain(base).chain(tools).chain(system).chain(reads).collect()
 }
 
 fn byproducts(result: &PromptResult) -> Vec<Value> {

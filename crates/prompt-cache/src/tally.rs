@@ -53,6 +53,9 @@ impl Tally {
 
     /// Counts what became of a result that was to be recorded, and what it cost.
     pub(crate) fn recorded(&self, caller: &Caller, namespace: &str, answer: &RecordResponse, cost_microusd: i64) {
+        if !answer.backend_drift.is_empty() {
+            self.add(caller, namespace, |savings| savings.backend_drifts += 1);
+        }
         self.add(caller, namespace, |savings| match (answer.refused.is_empty(), answer.already) {
             (false, _) => savings.refused += 1,
             (true, true) => {}

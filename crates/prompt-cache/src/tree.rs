@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cache_types::{ByteRange, Digest};
 use prost::Message;
@@ -6,9 +6,13 @@ use store::StoreError;
 
 use crate::cache::Inner;
 use crate::files::{ABSENT, listing_digest};
+use crate::glob::Glob;
 
 /// The largest encoded directory that is read.
 const MAX_DIRECTORY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Folders that one pattern may lead into.
+const MAX_FOLDERS: usize = 20_000;
 
 /// What is read of a Directory of the Remote Execution API.
 #[derive(Clone, PartialEq, Message)]
@@ -74,6 +78,10 @@ async fn state(
     known: &mut BTreeMap<String, Option<Directory>>,
     place: &str,
 ) -> Result<Option<String>, StoreError> {
+    if let Some(glob) = Glob::of_place(place) {
+        let Ok(glob) = glob else { return Ok(None) };
+        return Ok(matched(inner, known, &glob).await?.map(|paths| Glob::digest(paths).to_string()));
+    }
     let listed = place.strip_suffix('/');
     let path = listed.unwrap_or(place).trim_start_matches("./");
     let (folder, name) = match (path, listed) {
@@ -92,6 +100,31 @@ async fn state(
         None if is_other => Ok(None),
         None => Ok(Some(ABSENT.to_owned())),
     }
+}
+
+/// The paths of files and links that a pattern matches; `None` when a folder that it leads into is not in the cache.
+async fn matched(
+    inner: &Inner,
+    known: &mut BTreeMap<String, Option<Directory>>,
+    glob: &Glob,
+) -> Result<Option<BTreeSet<String>>, StoreError> {
+    let mut paths = BTreeSet::new();
+    let mut folders = vec![String::new()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        seen += 1;
+        let Found::Directory(directory) = walk(inner, known, &folder).await? else { return Ok(None) };
+        if seen > MAX_FOLDERS {
+            return Ok(None);
+        }
+        let below = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        let names =
+            directory.files.iter().map(|node| &node.name).chain(directory.symlinks.iter().map(|link| &link.name));
+        paths.extend(names.map(|name| below(name)).filter(|path| glob.matches(path)));
+        let inner = directory.directories.iter().map(|node| below(&node.name));
+        folders.extend(inner.filter(|folder| glob.may_match_below(folder)));
+    }
+    Ok(Some(paths))
 }
 
 fn listing(directory: &Directory) -> Digest {
@@ -154,5 +187,70 @@ async fn directory(inner: &Inner, digest: &Digest) -> Result<Option<Directory>, 
         Ok(Some(body)) => Ok(body.collect(MAX_DIRECTORY_BYTES).await?.and_then(|bytes| Directory::decode(bytes).ok())),
         Ok(None) | Err(StoreError::Damaged(_)) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cache_types::DigestFunction;
+    use store::{BlobBody, BlobStore, MemoryStore};
+
+    use super::*;
+    use crate::{PromptCache, Secret, Settings};
+
+    fn node(name: &str, digest: Digest) -> Node {
+        let digest = NodeDigest { hash: digest.hash().to_string(), size_bytes: digest.size_i64() };
+        Node { name: name.to_owned(), digest: Some(digest) }
+    }
+
+    fn file(name: &str) -> Node {
+        node(name, Digest::of(DigestFunction::Sha256, name.as_bytes()))
+    }
+
+    async fn put(store: &MemoryStore, directory: &Directory) -> Digest {
+        let bytes = bytes::Bytes::from(directory.encode_to_vec());
+        let digest = Digest::of(DigestFunction::Sha256, &bytes);
+        store.write(digest, BlobBody::from(bytes)).await.expect("a blob");
+        digest
+    }
+
+    #[tokio::test]
+    async fn each_place_below_a_directory_has_its_state() {
+        let store = Arc::new(MemoryStore::default());
+        let cache = PromptCache::new(store.clone(), store.clone(), Secret([1; 32]), Settings::default());
+        let deep = Directory { files: vec![file("b.rs"), file("c.md")], ..Directory::default() };
+        let link = Symlink { name: "l.rs".to_owned(), target: "a.rs".to_owned() };
+        let gone = Digest::of(DigestFunction::Sha256, b"a directory that is not here");
+        let source = Directory {
+            files: vec![file("a.rs")],
+            directories: vec![node("deep", put(&store, &deep).await)],
+            symlinks: vec![link],
+        };
+        let root = Directory {
+            directories: vec![node("gone", gone), node("src", put(&store, &source).await)],
+            files: vec![file("top.rs")],
+            ..Directory::default()
+        };
+        let root = put(&store, &root).await;
+        let all =
+            |paths: &[&str]| Some(Glob::digest(paths.iter().map(|path| (*path).to_owned()).collect()).to_string());
+        for (place, expected) in [
+            ("top.rs", Some(Digest::of(DigestFunction::Sha256, b"top.rs").to_string())),
+            ("src/no.rs", Some(ABSENT.to_owned())),
+            ("src/deep", None),
+            ("src/l.rs", None),
+            ("gone/x", None),
+            ("src/", Some(listing(&source).to_string())),
+            ("glob:*.rs", all(&["top.rs"])),
+            ("glob:src/**/*.rs", all(&["src/a.rs", "src/deep/b.rs", "src/l.rs"])),
+            ("glob:src/**/*.py", all(&[])),
+            // It would have to look into a directory that is not here.
+            ("glob:**/*.rs", None),
+        ] {
+            let states = states(&cache.0, &root, &[place.to_owned()]).await.expect("an answer");
+            assert_eq!(states.get(place), expected.as_ref(), "{place}");
+        }
     }
 }

@@ -3,9 +3,11 @@
 mod apply;
 mod attest;
 mod explain;
+mod folder;
 mod invalidate;
 mod key;
 mod lookup;
+mod question;
 mod record;
 mod report;
 mod request;

@@ -24,6 +24,11 @@ impl Collector for Prompts {
         families.counters("twofold_prompt_lookups", "Lookups of the prompt cache", answers)?;
         families.counter("twofold_prompt_recorded", "Results of model calls that were recorded", savings.recorded)?;
         families.counter("twofold_prompt_refused", "Results that were not fit to be recorded", savings.refused)?;
+        families.counter(
+            "twofold_prompt_backend_drifts",
+            "Results whose system fingerprint was another than the model's last one",
+            savings.backend_drifts,
+        )?;
         let tokens = [("input", savings.input_tokens), ("output", savings.output_tokens)];
         let tokens = tokens.map(|(kind, count)| (vec![("kind", kind)], to_f64(count)));
         families.counters("twofold_prompt_saved_tokens", "Tokens of model calls that hits spared", tokens)?;

@@ -1,12 +1,10 @@
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use prompt_cache::proto::{ExplainResponse, LookupRequest};
+use prompt_cache::proto::ExplainResponse;
 
 use super::lookup::print_reason;
-use super::state;
-use super::wire::{self, InvocationArgs};
-use crate::remote::RemoteArgs;
+use super::question::QuestionArgs;
+use super::wire;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,39 +18,24 @@ Prints the nearest result, what drifted from it, and the opt-in rules with which
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    invocation: InvocationArgs,
+    question: QuestionArgs,
 
-    /// Explain the lookup of the task rather than of the call
-    #[arg(long, requires = "repo")]
-    task: bool,
-
-    /// Evidence that a hit would need
-    #[arg(long, value_name = "POLICY", default_value = "", hide_default_value = true)]
-    policy: String,
-
-    /// Folder whose files the result would have to fit
-    #[arg(long, value_name = "DIR")]
-    tree: Option<PathBuf>,
-
-    #[command(flatten)]
-    remote: RemoteArgs,
+    /// Print the nearest result's request too, if it was recorded with --keep-text
+    #[arg(long)]
+    text: bool,
 }
 
 /// Explains and prints.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (mut client, _store) = wire::connect(&args.remote).await?;
-    let mut request = LookupRequest {
-        invocation: Some(args.invocation.read()?),
-        task: args.task,
-        policy: args.policy.clone(),
-        ..LookupRequest::default()
-    };
+    let (mut client, _store) = wire::connect(&args.question.remote).await?;
+    let mut request = args.question.request()?;
+    request.text = args.text;
     let mut answer = client.explain(request.clone()).await.map_err(wire::said)?.into_inner();
-    if let (Some(folder), false) = (&args.tree, answer.needs.is_empty()) {
-        request.tree = state::of(folder, &answer.needs, args.remote.digest_function())?;
+    let tree = args.question.tree.as_deref();
+    if args.question.add_states(&mut request, tree, &answer.needs)? {
         answer = client.explain(request).await.map_err(wire::said)?.into_inner();
     }
-    match args.remote.json {
+    match args.question.remote.json {
         true => wire::print_json(&answer)?,
         false => print(&answer),
     }
@@ -75,5 +58,12 @@ fn print(answer: &ExplainResponse) {
     for rule in &answer.would_hit_with {
         println!("would hit with {rule}");
     }
+    for one in &answer.suggestions {
+        let advice = if one.rule.is_empty() { "take it out of the prompt" } else { &one.rule };
+        println!("changes each time: {} {} ({}, {:?}): {advice}", one.component, one.pointer, one.kind, one.span);
+    }
     answer.why.iter().for_each(print_reason);
+    if !answer.nearest_request.is_empty() {
+        println!("{}", String::from_utf8_lossy(&answer.nearest_request));
+    }
 }

@@ -2,12 +2,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use prompt_cache::proto::{LookupRequest, LookupResponse, Outcome, Reason};
+use prompt_cache::proto::{LookupResponse, Outcome, Reason};
 
-use super::apply;
-use super::state;
-use super::wire::{self, InvocationArgs};
-use crate::remote::RemoteArgs;
+use super::question::QuestionArgs;
+use super::{apply, wire};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,19 +23,7 @@ const FAILED: u8 = 2;
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    invocation: InvocationArgs,
-
-    /// Look for the task, the first user turn in its repository, rather than for the call
-    #[arg(long, requires = "repo")]
-    task: bool,
-
-    /// Evidence that a hit needs: any, built, tested, signed [default: built for a task, any for a call]
-    #[arg(long, value_name = "POLICY", default_value = "", hide_default_value = true)]
-    policy: String,
-
-    /// Folder whose files the result has to fit
-    #[arg(long, value_name = "DIR")]
-    tree: Option<PathBuf>,
+    question: QuestionArgs,
 
     /// Folder to write the recorded files in, if the result fits it
     #[arg(long, value_name = "DIR", conflicts_with = "tree")]
@@ -50,9 +36,6 @@ pub struct Args {
     /// How long to wait for another caller that makes the same call
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     wait: std::time::Duration,
-
-    #[command(flatten)]
-    remote: RemoteArgs,
 }
 
 /// Looks up, applies if asked to, and prints.
@@ -67,12 +50,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn look(args: &Args) -> anyhow::Result<ExitCode> {
-    let (mut client, store) = wire::connect(&args.remote).await?;
-    let mut request = request(args)?;
+    let (mut client, store) = wire::connect(&args.question.remote).await?;
+    let mut request = args.question.request()?;
+    request.no_cache = args.no_cache;
+    request.wait_ms = u32::try_from(args.wait.as_millis()).unwrap_or(u32::MAX);
     let mut answer = client.lookup(request.clone()).await.map_err(wire::said)?.into_inner();
-    let folder = args.apply.as_ref().or(args.tree.as_ref());
-    if let (false, Some(folder)) = (answer.needs.is_empty(), folder) {
-        request.tree = state::of(folder, &answer.needs, args.remote.digest_function())?;
+    let folder = args.apply.as_ref().or(args.question.tree.as_ref());
+    if args.question.add_states(&mut request, folder.map(PathBuf::as_path), &answer.needs)? {
         // This is the same call, not one more of the run.
         if let Some(invocation) = request.invocation.as_mut() {
             invocation.run.clear();
@@ -84,22 +68,11 @@ async fn look(args: &Args) -> anyhow::Result<ExitCode> {
     if let (true, Some(folder), Some(result)) = (is_hit, &args.apply, &answer.result) {
         apply::apply(&store, folder, &result.changes).await.context("the recorded files were not all written")?;
     }
-    match args.remote.json {
+    match args.question.remote.json {
         true => wire::print_json(&answer)?,
         false => print(&answer, args.apply.is_some()),
     }
     Ok(if is_hit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn request(args: &Args) -> anyhow::Result<LookupRequest> {
-    Ok(LookupRequest {
-        invocation: Some(args.invocation.read()?),
-        task: args.task,
-        policy: args.policy.clone(),
-        no_cache: args.no_cache,
-        wait_ms: u32::try_from(args.wait.as_millis()).unwrap_or(u32::MAX),
-        ..LookupRequest::default()
-    })
 }
 
 fn print(answer: &LookupResponse, applied: bool) {
@@ -107,6 +80,9 @@ fn print(answer: &LookupResponse, applied: bool) {
         (Outcome::Hit, Some(result)) => {
             println!("hit {}", result.key);
             println!("response {}", result.response);
+            if !answer.response.is_empty() {
+                println!("with the paths of this machine: {}", String::from_utf8_lossy(&answer.response));
+            }
             for op in &result.changes {
                 println!("{} {}", if applied { "applied" } else { "file" }, op.path);
             }

@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use cache_types::{Digest, DigestFunction};
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", requires = "before")]
     after: Option<PathBuf>,
 
-    /// File below --before that the agent read, or DIR/ that it listed; may be given again
+    /// File below --before that the agent read, DIR/ that it listed, or glob:PATTERN that it looked for; may be given again
     #[arg(long = "read", value_name = "PATH", requires = "before")]
     reads: Vec<String>,
 
@@ -61,13 +61,33 @@ pub struct Args {
     #[arg(long, value_name = "HOW", value_enum, default_value_t = How::Declared)]
     completeness: How,
 
-    /// Name and version of the harness
+    /// Name of the harness
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     harness: String,
+
+    /// Version of the harness
+    #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
+    harness_version: String,
+
+    /// Where the sources come from, such as git+https://host/repo
+    #[arg(long, value_name = "URI", default_value = "", hide_default_value = true)]
+    source: String,
+
+    /// Commit that was checked out
+    #[arg(long, value_name = "HASH", default_value = "", hide_default_value = true)]
+    commit: String,
 
     /// Who asked for it
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     requester: String,
+
+    /// File with what the requester stated, whose digest goes into the statement
+    #[arg(long, value_name = "FILE")]
+    requester_statement: Option<PathBuf>,
+
+    /// Keep the request on the server, encrypted, for `explain --text`
+    #[arg(long)]
+    keep_text: bool,
 
     /// How long it may be replayed
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = humantime::parse_duration)]
@@ -76,6 +96,10 @@ pub struct Args {
     /// How long the model took
     #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = humantime::parse_duration)]
     took: Duration,
+
+    /// When the call to the model began, such as 2026-11-24T10:00:00Z [default: before now by --took]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
+    started: Option<SystemTime>,
 
     #[command(flatten)]
     remote: RemoteArgs,
@@ -103,6 +127,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         calls: args.calls.iter().map(|name| ToolCall { name: name.clone(), ..ToolCall::default() }).collect(),
         harness: args.harness.clone(),
         requester: args.requester.clone(),
+        harness_version: args.harness_version.clone(),
+        source: args.source.clone(),
+        commit: args.commit.clone(),
+        started_ms: args.started.map_or(0, since_1970_ms),
         model_ms: u64::try_from(args.took.as_millis()).unwrap_or(u64::MAX),
         ..PromptResult::default()
     };
@@ -110,6 +138,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let (Some(before), Some(after)) = (&args.before, &args.after) {
         result.changes = changes(&store, before, after, function).await?;
         result.reads = reads(before, &args.reads, function)?;
+    }
+    if let Some(statement) = &args.requester_statement {
+        let digest = state::digest(statement, DigestFunction::Sha256);
+        let digest = digest.with_context(|| format!("cannot read {}", statement.display()))?;
+        result.requester_statement = digest.hash().to_string();
     }
     if let Some(raw) = &args.raw_sse {
         result.raw_sse = send(&store, raw, function).await?.to_string();
@@ -120,14 +153,23 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         response: response.into(),
         result: Some(result),
         ttl_seconds: args.ttl.as_secs(),
+        keep_text: args.keep_text,
     };
     let answer = client.record(request).await.map_err(wire::said)?.into_inner();
     match (args.remote.json, answer.refused.is_empty()) {
         (true, _) => wire::print_json(&answer)?,
         (false, false) => println!("refused: {}", answer.refused),
+        (false, true) if !answer.backend_drift.is_empty() => {
+            println!("recorded {}; the backend of the model was {}", answer.key, answer.backend_drift);
+        }
         (false, true) => println!("{} {}", if answer.already { "kept" } else { "recorded" }, answer.key),
     }
     Ok(if answer.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn since_1970_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What differs between the two folders, the new bytes stored.
@@ -187,6 +229,9 @@ fn reads(folder: &Path, paths: &[String], function: DigestFunction) -> anyhow::R
     let states = state::of(folder, paths, function)?;
     let read = |place: &String| {
         let Some(state) = states.get(place) else { bail!("{place} is neither a file nor absent") };
+        if let Some(pattern) = place.strip_prefix("glob:") {
+            return Ok(Read { path: pattern.to_owned(), kind: ReadKind::Glob.into(), digest: state.clone() });
+        }
         let path = place.trim_end_matches('/').to_owned();
         Ok(match (state.as_str(), place.ends_with('/')) {
             (prompt_cache::ABSENT, _) => Read { path, kind: ReadKind::Absent.into(), digest: String::new() },

@@ -1,13 +1,13 @@
 //! What a folder says of the places that a result depends on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::Context;
 use cache_types::{Digest, DigestFunction, Hasher};
-use prompt_cache::{ABSENT, listing_digest};
+use prompt_cache::{ABSENT, Glob, listing_digest};
 
 /// The state of each place below a folder: a digest, or that nothing is there. A place that is no file, or that lies
 /// behind a symbolic link, is left out.
@@ -23,6 +23,10 @@ pub fn of(folder: &Path, places: &[String], function: DigestFunction) -> anyhow:
 }
 
 fn state(folder: &Path, place: &str, function: DigestFunction) -> io::Result<Option<String>> {
+    if let Some(glob) = Glob::of_place(place) {
+        let glob = glob.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        return Ok(Some(Glob::digest(matched(folder, &glob)?).to_string()));
+    }
     let path = folder.join(place.trim_end_matches('/'));
     if passes_link(folder, place)? {
         return Ok(None);
@@ -39,6 +43,24 @@ fn state(folder: &Path, place: &str, function: DigestFunction) -> io::Result<Opt
         (false, _, true) => Ok(Some(digest(&path, function)?.to_string())),
         _ => Ok(None),
     }
+}
+
+/// The paths of files and links that a pattern matches.
+fn matched(folder: &Path, glob: &Glob) -> io::Result<BTreeSet<String>> {
+    let mut paths = BTreeSet::new();
+    let mut folders = vec![String::new()];
+    while let Some(prefix) = folders.pop() {
+        for entry in fs::read_dir(folder.join(&prefix))? {
+            let entry = entry?;
+            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            match entry.file_type()?.is_dir() {
+                true if glob.may_match_below(&path) => folders.push(format!("{path}/")),
+                false if glob.matches(&path) => drop(paths.insert(path)),
+                _ => {}
+            }
+        }
+    }
+    Ok(paths)
 }
 
 /// Whether a folder on the way to the place is a symbolic link.
@@ -69,7 +91,11 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 
 /// The digest of a file.
 pub fn digest(path: &Path, function: DigestFunction) -> io::Result<Digest> {
-    let mut file = fs::File::open(path)?;
+    digest_of(fs::File::open(path)?, function)
+}
+
+/// The digest of an open file.
+pub fn digest_of(mut file: fs::File, function: DigestFunction) -> io::Result<Digest> {
     let size_bytes = file.metadata()?.len();
     let mut hasher = Hasher::new(function, size_bytes);
     let mut piece = vec![0; 256 * 1024];
