@@ -6,7 +6,7 @@ use crate::key::Key;
 use crate::removals::{Moment, Removals};
 
 /// The largest value that is kept in memory.
-const MAX_VALUE_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// What an entry takes beside its value, roughly.
 const OVERHEAD_BYTES: u64 = 256;
 

@@ -1,4 +1,5 @@
-//! Reading stored bytes to see that they are as they were stored, without decoding them.
+//! Reading stored bytes to see that they are as they were stored. Only small values are decoded, and kept in memory: who has
+//! many blobs inspected is about to read them.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,8 +12,10 @@ use store::StoreError;
 use crate::blob_file::{FileReader, ReadFailure};
 use crate::engine::Engine;
 use crate::failure::{Failure, LEVEL, blocking, joined};
+use crate::hot::{MAX_VALUE_BYTES, Seen};
 use crate::key::Key;
 use crate::op::Why;
+use crate::pack::read_frame;
 use crate::row::{BlobRow, Place};
 
 /// Threads that read for one question.
@@ -27,7 +30,7 @@ struct Leaf {
     /// The blob that was asked for.
     of: Digest,
     /// The blob itself, or one of its chunks.
-    digest: Digest,
+    key: Key,
     row: BlobRow,
 }
 
@@ -35,6 +38,8 @@ impl Engine {
     /// Those of `digests` that are not here whole and as they were stored; what is damaged is dropped.
     pub(crate) async fn damaged(self: &Arc<Self>, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let (engine, asked) = (Arc::clone(self), digests.to_vec());
+        // In no period of the lease: the first who reads such a value has its row touched.
+        let seen = self.hot.before(0);
         let (leaves, mut damaged) = blocking(move || {
             let mut found = Found::default();
             for slice in asked.chunks(SLICE) {
@@ -47,7 +52,7 @@ impl Engine {
         let next = Arc::new(AtomicUsize::new(0));
         let readers = (0..READERS.min(leaves.len())).map(|_| {
             let (engine, leaves, next) = (Arc::clone(self), Arc::clone(&leaves), Arc::clone(&next));
-            tokio::task::spawn_blocking(move || engine.inspect(&leaves, &next))
+            tokio::task::spawn_blocking(move || engine.inspect(&leaves, &next, seen))
         });
         for reader in readers.collect::<Vec<_>>() {
             damaged.append(&mut joined(reader.await)?);
@@ -67,7 +72,7 @@ impl Engine {
                 continue;
             };
             if !matches!(row.place, Place::Chunks { .. }) {
-                found.leaves.push(Leaf { of, digest, row });
+                found.leaves.push(Leaf { of, key: key.clone(), row });
                 continue;
             }
             match self.index.list(key)?.filter(|_| depth < MAX_DEPTH) {
@@ -82,11 +87,11 @@ impl Engine {
     }
 
     /// Reads leaves until none is left; the blobs of those that are damaged. Blocks.
-    fn inspect(&self, leaves: &[Leaf], next: &AtomicUsize) -> Result<Vec<Digest>, StoreError> {
+    fn inspect(&self, leaves: &[Leaf], next: &AtomicUsize, seen: Seen) -> Result<Vec<Digest>, StoreError> {
         let mut damaged = Vec::new();
         let mut buffer = Vec::new();
         while let Some(leaf) = leaves.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if !self.is_as_stored(leaf, &mut buffer)? {
+            if !self.is_as_stored(leaf, &mut buffer, seen)? {
                 damaged.push(leaf.of);
             }
         }
@@ -94,10 +99,10 @@ impl Engine {
     }
 
     /// Bytes that moved meanwhile are looked up once more, as a read does.
-    fn is_as_stored(&self, leaf: &Leaf, buffer: &mut Vec<u8>) -> Result<bool, StoreError> {
+    fn is_as_stored(&self, leaf: &Leaf, buffer: &mut Vec<u8>, seen: Seen) -> Result<bool, StoreError> {
         let mut row = leaf.row.clone();
         loop {
-            let why = match self.read_stored(&row, buffer) {
+            let why = match self.read_stored(&leaf.key, &row, buffer, seen) {
                 Ok(()) => return Ok(true),
                 Err(ReadFailure::Io(error)) => {
                     return Err(StoreError::Internal { level: LEVEL, source: error.into() });
@@ -105,21 +110,29 @@ impl Engine {
                 Err(ReadFailure::Damaged) => Why::Damaged,
                 Err(ReadFailure::Gone) => Why::Gone,
             };
-            match self.index.blob(&Key::blob(leaf.digest.hash()))? {
+            match self.index.blob(&leaf.key)? {
                 Some(now) if now.place != row.place => row = now,
-                Some(now) => return self.drop_blob(&leaf.digest, now.place, why).map(|()| false),
+                Some(now) => return self.drop_blob(&leaf.of, &leaf.key, now.place, why).map(|()| false),
                 None => return Ok(false),
             }
         }
     }
 
-    fn read_stored(&self, row: &BlobRow, buffer: &mut Vec<u8>) -> Result<(), ReadFailure> {
+    fn read_stored(&self, key: &Key, row: &BlobRow, buffer: &mut Vec<u8>, seen: Seen) -> Result<(), ReadFailure> {
         match &row.place {
-            Place::Inline { crc, bytes } if crc32c::crc32c(bytes) == *crc => Ok(()),
+            Place::Inline { crc, bytes } if crc32c::crc32c(bytes) == *crc => {
+                self.hot.insert(key.clone(), bytes, seen);
+                Ok(())
+            }
             Place::Inline { .. } => Err(ReadFailure::Damaged),
             Place::Pack(pack) => {
                 let file: &File = &*self.packs.file(pack.segment)?;
-                check(file, pack.offset, pack.stored_len, pack.crc, buffer)
+                let Some(raw_len) = usize::try_from(row.size_bytes).ok().filter(|len| *len <= MAX_VALUE_BYTES) else {
+                    return check(file, pack.offset, pack.stored_len, pack.crc, buffer);
+                };
+                let raw = self.codec.decode(read_frame(file, pack)?, raw_len).ok_or(ReadFailure::Damaged)?;
+                self.hot.insert(key.clone(), &raw, seen);
+                Ok(())
             }
             Place::File(place) => {
                 let reader = FileReader::open(&self.dir.files(), place, row.size_bytes)?;

@@ -112,9 +112,9 @@ impl Engine {
                 Err(ReadFailure::Gone) if gone_from.as_ref() != Some(&found.row.place) => {
                     gone_from = Some(found.row.place);
                 }
-                Err(ReadFailure::Gone) => return self.drop_blob(digest, found.row.place, Why::Gone).map(|()| None),
+                Err(ReadFailure::Gone) => return self.drop_blob(digest, &found.key, found.row.place, Why::Gone).map(|()| None),
                 Err(ReadFailure::Damaged) => {
-                    return self.drop_blob(digest, found.row.place, Why::Damaged).map(|()| None);
+                    return self.drop_blob(digest, &found.key, found.row.place, Why::Damaged).map(|()| None);
                 }
                 Err(ReadFailure::Io(error)) => {
                     return Err(StoreError::Internal { level: LEVEL, source: error.into() });
@@ -123,9 +123,9 @@ impl Engine {
         }
     }
 
-    pub(crate) fn drop_blob(&self, digest: &Digest, place: Place, why: Why) -> Result<(), StoreError> {
+    pub(crate) fn drop_blob(&self, digest: &Digest, key: &Key, place: Place, why: Why) -> Result<(), StoreError> {
         tracing::warn!(%digest, ?why, "a stored blob cannot be served and is dropped");
-        let key = Key::blob(digest.hash());
+        let key = key.clone();
         // A store that is closing drops it at the next read.
         match self.commit_blocking(vec![Change::Drop { key, place, why }]) {
             Ok(()) | Err(Failure::Closed) => Ok(()),
@@ -261,7 +261,7 @@ impl FileStream {
             Ok(frame) => Ok(frame),
             Err(ReadFailure::Io(error)) => Err(StoreError::Internal { level: LEVEL, source: error.into() }),
             Err(ReadFailure::Damaged | ReadFailure::Gone) => {
-                engine.drop_blob(&digest, Place::File(place), Why::Damaged)?;
+                engine.drop_blob(&digest, &Key::blob(digest.hash()), Place::File(place), Why::Damaged)?;
                 Err(StoreError::Damaged(digest))
             }
         }))

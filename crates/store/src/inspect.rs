@@ -9,7 +9,7 @@ use crate::StoreError;
 #[async_trait]
 pub trait Inspect: Send + Sync {
     /// Those of these blobs whose bytes are not here, or not as they were stored, by the checksums that a read goes by. All
-    /// of them are read, and none is decoded. What is damaged is a miss from then on. Promises nothing.
+    /// of them are read. What is damaged is a miss from then on. Promises nothing.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the store cannot be asked.
