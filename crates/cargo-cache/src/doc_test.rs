@@ -1,5 +1,6 @@
 //! Documentation tests: one call of rustdoc for each crate, keyed by the crate's sources and what it links.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::inputs::TestInputs;
@@ -32,8 +33,13 @@ pub(crate) fn look_up(session: &Session, call: &Call) -> Result<Looked, Reason> 
     let here = Path::new(&call.folder);
     let externs: Vec<PathBuf> = read.externs.iter().map(|path| here.join(path)).collect();
     let libraries = session.links.closure(&externs, &session.digests)?;
-    let mut inputs = TestInputs { workspace: &session.workspace, package, digests: &session.digests }.all()?;
-    for path in sources(session, package.folder(), &externs)? {
+    let sources = sources(session, package.folder(), &externs)?;
+    // What a documentation test includes or reads, it names.
+    let named = rust_files_named_in(&sources)?;
+    let is_named = |path: &Path| path.file_name().is_none_or(|file| named.contains(file.as_encoded_bytes()));
+    let inputs = TestInputs { workspace: &session.workspace, package, digests: &session.digests };
+    let mut inputs = inputs.without_targets(is_named)?;
+    for path in sources {
         let digest = session.digests.of(&path).map_err(|_| Reason::Unreadable(name(&path)))?;
         inputs.insert(path, Some(digest));
     }
@@ -66,6 +72,26 @@ fn sources(session: &Session, folder: &Path, externs: &[PathBuf]) -> Result<Vec<
         }
     }
     Err(Reason::UnknownDependency(name(folder)))
+}
+
+/// The names of all `.rs` files that occur in these files.
+fn rust_files_named_in(sources: &[PathBuf]) -> Result<HashSet<Vec<u8>>, Reason> {
+    let mut named = HashSet::new();
+    for path in sources {
+        let text = std::fs::read(path).map_err(|_| Reason::Unreadable(name(path)))?;
+        named.extend(rust_files_in(&text).map(<[u8]>::to_vec));
+    }
+    Ok(named)
+}
+
+/// The file names in a text that end in `.rs`, each from the last `/` or quotation mark on.
+fn rust_files_in(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = text.windows(3).enumerate().filter(|(_, three)| *three == b".rs").map(|(at, _)| at);
+    ends.filter_map(|at| {
+        let before = text.get(..at)?;
+        let start = before.iter().rposition(|byte| matches!(byte, b'/' | b'"' | b'\n')).map_or(0, |last| last + 1);
+        text.get(start..at + 3)
+    })
 }
 
 #[derive(Default)]
@@ -103,6 +129,13 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_a_text_names_are_found() {
+        let text = b"/// include!(\"../tests/a b.rs\") and tests/sync.rs, `x.rss`\n\"c.rs\"";
+        let found: Vec<_> = rust_files_in(text).collect();
+        assert_eq!(found, [&b"a b.rs"[..], b"sync.rs", b"sync.rs, `x.rs", b"c.rs"]);
+    }
 
     #[test]
     fn folders_and_widths_are_not_in_the_key() {

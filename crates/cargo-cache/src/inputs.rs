@@ -22,11 +22,15 @@ pub(crate) struct TestInputs<'a> {
 }
 
 impl TestInputs<'_> {
-    /// The files, with their digests, without the roots of other test targets: those are compiled, not read.
-    pub(crate) fn without_targets(&self) -> Result<BTreeMap<PathBuf, Option<Digest>>, Reason> {
+    /// The files, with their digests, without the roots of test targets that nothing names: those are compiled, not read.
+    pub(crate) fn without_targets(
+        &self,
+        is_named: impl Fn(&Path) -> bool,
+    ) -> Result<BTreeMap<PathBuf, Option<Digest>>, Reason> {
         let mut files = self.all()?;
         for target in &self.package.targets {
-            if target.kind.iter().any(|kind| matches!(kind.as_str(), "test" | "bench" | "example")) {
+            let is_test = target.kind.iter().any(|kind| matches!(kind.as_str(), "test" | "bench" | "example"));
+            if is_test && !is_named(&target.src_path) {
                 files.remove(&target.src_path);
             }
         }
@@ -34,7 +38,7 @@ impl TestInputs<'_> {
     }
 
     /// All files, with their digests.
-    pub(crate) fn all(&self) -> Result<BTreeMap<PathBuf, Option<Digest>>, Reason> {
+    fn all(&self) -> Result<BTreeMap<PathBuf, Option<Digest>>, Reason> {
         let mut found = BTreeMap::new();
         let folder = self.package.folder();
         self.walk(folder, &mut found)?;

@@ -136,11 +136,7 @@ pub(crate) async fn restore(
 
 /// Writes a blob while it comes, and hashes it: an error is the end of a file that is not the blob. `false` when the cache
 /// lacks it.
-pub(crate) async fn fetch(
-    server: &RemoteStore,
-    digest: &Digest,
-    file: &mut impl Write,
-) -> Result<bool, RestoreError> {
+pub(crate) async fn fetch(server: &RemoteStore, digest: &Digest, file: &mut impl Write) -> Result<bool, RestoreError> {
     let Some(mut body) = server.read(digest, ByteRange::ALL).await? else {
         return Ok(false);
     };

@@ -83,7 +83,8 @@ pub(crate) fn look_up(session: &Session, call: &Call) -> Result<Looked, Reason> 
     }
     // What runs is put on record under what is there now.
     let look = session.seen.look();
-    let inputs = TestInputs { workspace: &session.workspace, package, digests: &session.digests }.without_targets()?;
+    let inputs = TestInputs { workspace: &session.workspace, package, digests: &session.digests };
+    let inputs = inputs.without_targets(|_| false)?;
     let files = Arc::new(Files::named(&session.map, inputs)?);
     session.seen.note(look, package.folder(), files.clone());
     let found = asked(&files)?;
