@@ -29,6 +29,8 @@ pub(crate) enum Reason {
     TestCacheOff,
     /// The executable belongs to no package of the workspace.
     OtherPackage,
+    /// The compiler refused it, as it does where a build script tries what it can do.
+    Refused,
     /// The cache cannot be asked.
     NoServer,
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Reason {
             Self::Unreadable(path) => write!(f, "{path} could not be read"),
             Self::TestCacheOff => f.write_str("test results are not cached here"),
             Self::OtherPackage => f.write_str("not of this workspace"),
+            Self::Refused => f.write_str("refused by the compiler"),
             Self::NoServer => f.write_str("the cache did not answer"),
         }
     }

@@ -151,11 +151,18 @@ impl Session {
                 write_frame(&mut stream, &outcome.stderr)
             }
             Ok(Looked::Miss { reason, arguments, pending }) => {
-                self.counters.miss(tool, &reason);
                 tracing::debug!(?tool, %reason, command = ?call.command, "miss");
                 let running = self.seen.runs();
                 write_message(&mut stream, &Answer::Run { arguments })?;
-                let Request::Done(done) = read_message(&mut stream)? else {
+                let ended = read_message(&mut stream);
+                // What fails is never on record, so the cache missed nothing.
+                match &ended {
+                    Ok(Request::Done(done)) if tool == Tool::Rustc && done.exit_code != Some(0) => {
+                        self.counters.not_cached(tool, &Reason::Refused);
+                    }
+                    _ => self.counters.miss(tool, &reason),
+                }
+                let Request::Done(done) = ended? else {
                     return Ok(());
                 };
                 running.ended();
