@@ -5,6 +5,7 @@ mod edit;
 mod lab;
 mod measure;
 mod phases;
+mod plan;
 mod plot;
 mod report;
 mod tokio_crates;
@@ -18,7 +19,8 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use edit::Edit;
-use phases::{Bench, Phase, Plan};
+use phases::Bench;
+use plan::{Named, Plan};
 use report::Report;
 
 const STEPS: &str = "\
@@ -62,10 +64,12 @@ Examples:
         #[command(flatten)]
         common: CommonArgs,
     },
-    /// Measure the Tokio crates, which cargo gets from the registry: half an hour and 20 GB of disk
+    /// Measure the Tokio crates, which cargo gets from the registry: an hour and 20 GB of disk
     #[command(after_help = format!("\
 Examples:
   twofold bench tokio --json figures.json --plot figures.svg
+  twofold bench tokio --once plain,unchanged,incremental,sccache,cold,warm:1,warm:2
+      what takes minutes is measured once, the rest three times on one cache
   twofold bench tokio --only cold,hot -- test -p tokio-stream --features full,test-util --locked --offline
 
 {STEPS}
@@ -94,13 +98,21 @@ struct CommonArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 
-    /// Steps to measure; what they need runs too
-    #[arg(long, value_name = "STEPS", value_delimiter = ',', value_enum)]
-    only: Vec<Phase>,
+    /// Steps to measure, such as cold,warm:1; what they need runs too
+    #[arg(long, value_name = "STEPS", value_delimiter = ',')]
+    only: Vec<Named>,
+
+    /// Steps that are measured until they count once, for those that take long; with cold, all runs share one cache
+    #[arg(long, value_name = "STEPS", value_delimiter = ',')]
+    once: Vec<Named>,
 
     /// Figures of an earlier run to compare with
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+
+    /// The share of a ratio of the baseline that must be kept, in hundredths; less on another machine than the baseline's
+    #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
+    share: u8,
 
     /// Where to write the figures
     #[arg(long, value_name = "FILE")]
@@ -150,17 +162,21 @@ fn bench(workspace: &Path, edits: &Path, args: CommonArgs, arguments: &[&str]) -
     let bench = Bench { workspace, edits: &edits, requests: &args.requests, cargo: &cargo, scratch: &scratch };
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?);
-    let plan = Plan::new(&args.only);
-    bar.set_length(u64::from(args.runs) * plan.steps(edits.len()));
+    let plan = Plan::new(&args.only, &args.once, edits.len())?;
+    let runs = usize::try_from(args.runs)?;
+    if let Some(edit) = edits.iter().find(|edit| plan.shares_the_cache() && edit.texts() < runs) {
+        bail!("{:?} is written in {} ways, so one cache is good for no more runs", edit.name, edit.texts());
+    }
     let mut report = Report::new(&cargo, edits.iter().map(|edit| edit.name.clone()).collect());
-    for n in 0..args.runs {
-        report.runs.push(bench.run(&plan, n, &bar)?);
+    bench.run(&plan, runs, &bar, |run| {
+        report.runs.push(run);
         // A run can take half an hour, so what is known is kept.
         if let Some(file) = &args.json {
             let text = serde_json::to_string_pretty(&report)?;
             std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
         }
-    }
+        Ok(())
+    })?;
     bar.finish_and_clear();
     print!("{}", report.table());
     if let Some(file) = &args.plot {
@@ -168,7 +184,7 @@ fn bench(workspace: &Path, edits: &Path, args: CommonArgs, arguments: &[&str]) -
     }
     let mut faults = report.refused();
     if let Some(baseline) = baseline {
-        let worse = compare::regressions(&baseline, &report);
+        let worse = compare::regressions(&baseline, &report, f64::from(args.share) / 100.0);
         if worse.is_empty() {
             println!("no worse than the baseline");
         }

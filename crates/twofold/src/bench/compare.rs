@@ -6,12 +6,11 @@ use super::report::{COMMON_RATIOS, RATIOS, Report, median};
 const DRAWS: usize = 2_000;
 /// The share of draws that has to say so before a ratio is called worse.
 const CONFIDENCE: f64 = 0.975;
-/// What a ratio may lose before anyone should care.
-const TOLERANCE: f64 = 0.9;
 
-/// In what the figures are worse than the baseline: counts that grew, and ratios that fell by more than chance explains.
-pub(super) fn regressions(baseline: &Report, now: &Report) -> Vec<String> {
-    let mut found = common(baseline, now);
+/// In what the figures are worse than the baseline: counts that grew, and ratios that fell below a share of what they were
+/// by more than chance explains.
+pub(super) fn regressions(baseline: &Report, now: &Report, share: f64) -> Vec<String> {
+    let mut found = common(baseline, now, share);
     for (n, edit) in now.edits.iter().enumerate() {
         let Some(before) = baseline.edits.iter().position(|known| known == edit) else {
             continue;
@@ -22,19 +21,19 @@ pub(super) fn regressions(baseline: &Report, now: &Report) -> Vec<String> {
         }
         for ratio in RATIOS {
             let (old, new) = (baseline.ratios(*ratio, Some(before)), now.ratios(*ratio, Some(n)));
-            found.extend(fallen(*ratio, &old, &new).map(|worse| format!("{edit}: {worse}")));
+            found.extend(fallen(*ratio, (&old, &new), share).map(|worse| format!("{edit}: {worse}")));
         }
     }
     found
 }
 
 /// What no edit is concerned with. Here the second of the two phases is what should be slow, where it is cargo alone.
-fn common(baseline: &Report, now: &Report) -> Vec<String> {
+fn common(baseline: &Report, now: &Report, share: f64) -> Vec<String> {
     let (old, new) = (baseline.samples(Phase::Control, None), now.samples(Phase::Control, None));
     let mut found: Vec<String> = counts(Phase::Control, &old, &new).collect();
     for (over, under) in COMMON_RATIOS {
         let ratio = if *under == Phase::Plain { (*under, *over) } else { (*over, *under) };
-        found.extend(fallen(ratio, &baseline.ratios(ratio, None), &now.ratios(ratio, None)));
+        found.extend(fallen(ratio, (&baseline.ratios(ratio, None), &now.ratios(ratio, None)), share));
     }
     found
 }
@@ -51,13 +50,13 @@ fn counts(phase: Phase, old: &[&Sample], new: &[&Sample]) -> impl Iterator<Item 
     grown.collect::<Vec<_>>().into_iter()
 }
 
-fn fallen((over, under): (Phase, Phase), old: &[f64], new: &[f64]) -> Option<String> {
-    let change = worse(old, new)?;
+fn fallen((over, under): (Phase, Phase), (old, new): (&[f64], &[f64]), share: f64) -> Option<String> {
+    let change = worse(old, new, share)?;
     Some(format!("{}/{} is {change:.2} of what it was", over.name(), under.name()))
 }
 
-/// The change of a ratio's median, if it fell below the tolerance in nearly all draws from what was measured.
-fn worse(before: &[f64], after: &[f64]) -> Option<f64> {
+/// The change of a ratio's median, if it fell below a share of what it was in nearly all draws from what was measured.
+fn worse(before: &[f64], after: &[f64], share: f64) -> Option<f64> {
     if before.is_empty() || after.is_empty() {
         return None;
     }
@@ -67,7 +66,7 @@ fn worse(before: &[f64], after: &[f64]) -> Option<f64> {
         drawn.sort_by(f64::total_cmp);
         median(&drawn)
     };
-    let below = (0..DRAWS).filter(|_| draw(after) < draw(before) * TOLERANCE).count();
+    let below = (0..DRAWS).filter(|_| draw(after) < draw(before) * share).count();
     let mut sorted = (before.to_vec(), after.to_vec());
     sorted.0.sort_by(f64::total_cmp);
     sorted.1.sort_by(f64::total_cmp);
@@ -95,11 +94,12 @@ mod tests {
     #[test]
     fn noise_is_no_regression_and_a_fall_is() {
         let before = [10.0, 11.0, 9.5, 10.5, 10.2];
-        assert_eq!(worse(&before, &[10.1, 9.4, 10.9, 9.9, 10.4]), None);
-        assert_eq!(worse(&before, &[9.3, 9.6, 11.2, 9.1, 10.0]), None);
-        assert_eq!(worse(&before, &[12.0, 13.0, 12.5, 14.0, 13.3]), None);
-        assert!(worse(&before, &[6.0, 6.5, 5.9, 7.0, 6.2]).is_some_and(|change| change < 0.7));
-        assert_eq!(worse(&[], &before), None);
+        assert_eq!(worse(&before, &[10.1, 9.4, 10.9, 9.9, 10.4], 0.9), None);
+        assert_eq!(worse(&before, &[9.3, 9.6, 11.2, 9.1, 10.0], 0.9), None);
+        assert_eq!(worse(&before, &[12.0, 13.0, 12.5, 14.0, 13.3], 0.9), None);
+        assert!(worse(&before, &[6.0, 6.5, 5.9, 7.0, 6.2], 0.9).is_some_and(|change| change < 0.7));
+        assert_eq!(worse(&before, &[6.0, 6.5, 5.9, 7.0, 6.2], 0.5), None);
+        assert_eq!(worse(&[], &before, 0.9), None);
     }
 
     /// A report in which each phase took the same, but for the hot one.
@@ -118,10 +118,10 @@ mod tests {
     #[test]
     fn one_more_compilation_is_a_regression_and_so_is_a_slower_hot_phase() {
         let before = report(0, 0.1);
-        assert!(regressions(&before, &before).is_empty() && regressions(&report(1, 0.1), &before).is_empty());
-        let more = regressions(&before, &report(1, 0.1));
+        assert!(regressions(&before, &before, 0.9).is_empty() && regressions(&report(1, 0.1), &before, 0.9).is_empty());
+        let more = regressions(&before, &report(1, 0.1), 0.9);
         assert!(more.contains(&"e: 1 compilations in the hot phase, 0 before".to_owned()), "{more:?}");
-        assert_eq!(regressions(&before, &report(0, 0.2)), ["e: cold/hot is 0.50 of what it was"]);
+        assert_eq!(regressions(&before, &report(0, 0.2), 0.9), ["e: cold/hot is 0.50 of what it was"]);
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         for run in &mut now.runs {
             run.steps.iter_mut().for_each(|step| step.refused = Some("why".to_owned()));
         }
-        assert!(regressions(&report(0, 0.1), &now).is_empty());
+        assert!(regressions(&report(0, 0.1), &now, 0.9).is_empty());
         assert_eq!(now.refused().len(), 15);
     }
 }

@@ -15,15 +15,16 @@ pub(super) struct Edit {
     from: String,
     /// What was written first.
     canonical: String,
-    /// What is written when it is asked again.
-    regenerated: String,
+    /// What is written when it is asked again, once and once more.
+    regenerated: Vec<String>,
 }
 
-/// Which of the two texts.
+/// Which of the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Words {
     Canonical,
-    Regenerated,
+    /// That of a run, by its number.
+    Regenerated(usize),
 }
 
 impl Edit {
@@ -47,9 +48,17 @@ impl Edit {
         }
         let to = match words {
             Words::Canonical => &self.canonical,
-            Words::Regenerated => &self.regenerated,
+            Words::Regenerated(run) => {
+                let texts = self.regenerated.len().max(1);
+                self.regenerated.get(run % texts).with_context(|| format!("{:?} is never written again", self.name))?
+            }
         };
         std::fs::write(&path, text.replace(&self.from, to)).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// How many times a model may be asked again before it writes what it wrote.
+    pub(super) fn texts(&self) -> usize {
+        self.regenerated.len()
     }
 
     /// The file, for those who read it.

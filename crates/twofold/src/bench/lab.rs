@@ -14,6 +14,7 @@ pub(super) struct Lab {
     server: Child,
     folder: TempDir,
     program: PathBuf,
+    sccache_is_filled: bool,
 }
 
 impl Lab {
@@ -34,7 +35,7 @@ impl Lab {
         if let Some(stdout) = server.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let lab = Self { server, folder, program };
+        let lab = Self { server, folder, program, sccache_is_filled: false };
         if line.is_empty() {
             bail!("the server ended at once");
         }
@@ -58,6 +59,18 @@ impl Lab {
         let mut command = without_our_own(Command::new("cargo"));
         command.env("RUSTC_WRAPPER", "sccache").env("CARGO_INCREMENTAL", "0");
         timed(self.of_sccache(&mut command).args(arguments).current_dir(workspace))
+    }
+
+    /// Builds once, so that sccache knows all.
+    pub(super) fn fill_sccache(&mut self, workspace: &Path, arguments: &[String]) -> anyhow::Result<()> {
+        self.sccache(workspace, arguments)?;
+        self.sccache_is_filled = true;
+        Ok(())
+    }
+
+    /// Whether that was done.
+    pub(super) fn sccache_is_filled(&self) -> bool {
+        self.sccache_is_filled
     }
 
     /// Whether sccache is installed. Its server is started, whose time is not that of a build.
@@ -92,6 +105,7 @@ impl Lab {
         sample.compile_hits = count("rustc", "hits");
         sample.tested = count("tests", "misses") + count("tests", "not_cached") + count("rustdoc", "misses");
         sample.test_hits = count("tests", "hits") + count("rustdoc", "hits");
+        sample.snapshot_files = stats["snapshot_files"].as_u64().unwrap_or_default();
         sample.not_cached = ["rustc", "rustdoc", "tests"].iter().flat_map(|tool| reasons(&stats, tool)).collect();
         Ok(timed)
     }

@@ -26,6 +26,9 @@ pub(super) struct Sample {
     pub(super) test_hits: u64,
     /// Calls that are never cached, with the reason.
     pub(super) not_cached: std::collections::BTreeMap<String, u64>,
+    /// Files of an earlier target folder that were put back before cargo began.
+    #[serde(default)]
+    pub(super) snapshot_files: u64,
     /// Single tests with a verdict.
     pub(super) verdicts: u64,
 }

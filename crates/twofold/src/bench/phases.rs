@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::edit::{Edit, Words};
 use super::lab::Lab;
 use super::measure::{Sample, Timed};
+use super::plan::Plan;
 use super::verdicts::Verdicts;
 
 /// What a request says where the task goes.
@@ -16,7 +18,7 @@ const TASK: &str = "TASK";
 const REPOSITORY: &str = "bench";
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Phase {
     Plain,
@@ -27,39 +29,6 @@ pub(super) enum Phase {
     Control,
     Warm,
     Hot,
-}
-
-/// The phases of cargo alone, and those over the cache.
-const ALONE: &[Phase] = &[Phase::Plain, Phase::Unchanged, Phase::Incremental];
-const CACHED: &[Phase] = &[Phase::Cold, Phase::Control, Phase::Warm, Phase::Hot];
-
-/// The phases that were asked for and those that they need.
-pub(super) struct Plan(Vec<Phase>);
-
-impl Plan {
-    /// All phases where none is named.
-    pub(super) fn new(only: &[Phase]) -> Self {
-        let all = [ALONE, &[Phase::Sccache], CACHED].concat();
-        let needs =
-            |first: Phase, group: &[Phase]| group.contains(&first) && group.iter().any(|one| only.contains(one));
-        let wanted = |phase: &Phase| {
-            only.is_empty()
-                || only.contains(phase)
-                || needs(*phase, ALONE) && *phase == Phase::Plain
-                || needs(*phase, CACHED) && *phase == Phase::Cold
-        };
-        Self(all.into_iter().filter(wanted).collect())
-    }
-
-    fn has(&self, phase: Phase) -> bool {
-        self.0.contains(&phase)
-    }
-
-    /// The steps of one run, for its progress.
-    pub(super) fn steps(&self, edits: usize) -> u64 {
-        let of = |phase: &Phase| if phase.is_of_an_edit() { edits as u64 } else { 1 };
-        self.0.iter().map(of).sum()
-    }
 }
 
 impl Phase {
@@ -88,6 +57,13 @@ pub(super) struct Run {
     pub(super) steps: Vec<Step>,
 }
 
+impl Run {
+    /// The steps whose times count.
+    fn counted(&self) -> impl Iterator<Item = (Phase, Option<usize>)> {
+        self.steps.iter().filter(|step| step.refused.is_none()).map(|step| (step.phase, step.edit))
+    }
+}
+
 /// One phase, of one edit where it is one's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Step {
@@ -109,62 +85,97 @@ pub(super) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Measures once, with a cache of its own. By turns cargo alone and the cache come first, and the warm steps and the hot.
-    pub(super) fn run(&self, plan: &Plan, n: u32, bar: &ProgressBar) -> anyhow::Result<Run> {
-        let lab = Lab::open(self.scratch)?;
-        let mut running = Running { bench: self, lab, plan, bar, turn: n % 2 == 1, first: None, run: Run::default() };
-        if running.turn {
-            running.cached()?;
-            running.alone()?;
-        } else {
-            running.alone()?;
-            running.cached()?;
+    /// Measures as often as is said, each run with a cache of its own unless the cold phase is measured once. By turns
+    /// cargo alone and the cache come first, and the warm steps and the hot. `done` sees what is known after each run.
+    pub(super) fn run(
+        &self,
+        plan: &Plan,
+        runs: usize,
+        bar: &ProgressBar,
+        mut done: impl FnMut(Run) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut lab = None;
+        let (mut first, mut counted) = (None, BTreeSet::new());
+        for n in 0..runs {
+            let plan = if n == 0 { plan.clone() } else { plan.again(&counted) };
+            bar.set_length(bar.position() + (runs - n) as u64 * plan.len());
+            if plan.any(&[Phase::Cold]) || !plan.shares_the_cache() {
+                lab = None; // Two at once would need twice the room.
+            }
+            let lab = match &mut lab {
+                Some(lab) => lab,
+                none => none.insert(Lab::open(self.scratch)?),
+            };
+            let mut running = Running { bench: self, lab, plan: &plan, bar, n, first, run: Run::default() };
+            running.all()?;
+            first = running.first;
+            counted.extend(running.run.counted());
+            done(running.run)?;
         }
-        running.sccache()?;
-        Ok(running.run)
+        Ok(())
     }
 }
 
 struct Running<'a> {
     bench: &'a Bench<'a>,
-    lab: Lab,
+    lab: &'a mut Lab,
     plan: &'a Plan,
     bar: &'a ProgressBar,
-    turn: bool,
+    /// The number of this run, from zero.
+    n: usize,
     /// What the first step's tests said.
     first: Option<Verdicts>,
     run: Run,
 }
 
 impl Running<'_> {
+    fn all(&mut self) -> anyhow::Result<()> {
+        if self.turned() {
+            self.cached()?;
+            self.alone()?;
+        } else {
+            self.alone()?;
+            self.cached()?;
+        }
+        self.sccache()
+    }
+
+    fn turned(&self) -> bool {
+        self.n % 2 == 1
+    }
+
+    /// How a model writes an edit in this run when it is asked again.
+    fn regenerated(&self) -> Words {
+        Words::Regenerated(self.n)
+    }
+
     fn alone(&mut self) -> anyhow::Result<()> {
-        if !self.plan.has(Phase::Plain) {
+        if !self.plan.has(Phase::Plain, None) {
             return Ok(());
         }
         let root = self.checkout("plain", |_| Some(Words::Canonical))?;
         self.step(Phase::Plain, None, |running| running.lab.plain(&root, running.bench.cargo))?;
         self.step(Phase::Unchanged, None, |running| running.lab.plain(&root, running.bench.cargo))?;
         for (n, edit) in self.bench.edits.iter().enumerate() {
-            if self.plan.has(Phase::Incremental) {
-                edit.apply(self.bench.workspace, &root, Words::Regenerated)?;
+            if !self.plan.has(Phase::Incremental, Some(n)) {
+                continue;
             }
+            edit.apply(self.bench.workspace, &root, self.regenerated())?;
             self.step(Phase::Incremental, Some(n), |running| running.lab.plain(&root, running.bench.cargo))?;
         }
         discard(&root)
     }
 
     fn cached(&mut self) -> anyhow::Result<()> {
-        if !self.plan.has(Phase::Cold) {
-            return Ok(());
+        for phase in [Phase::Cold, Phase::Control] {
+            if self.plan.has(phase, None) {
+                let root = self.checkout(phase.name(), |_| Some(Words::Canonical))?;
+                self.step(phase, None, |running| running.lab.cached(&root, running.bench.cargo))?;
+                discard(&root)?;
+            }
         }
-        let root = self.checkout("cold", |_| Some(Words::Canonical))?;
-        self.step(Phase::Cold, None, |running| running.lab.cached(&root, running.bench.cargo))?;
-        discard(&root)?;
-        let root = self.checkout("control", |_| Some(Words::Canonical))?;
-        self.step(Phase::Control, None, |running| running.lab.cached(&root, running.bench.cargo))?;
-        discard(&root)?;
         for n in 0..self.bench.edits.len() {
-            let turns = if self.turn { [Self::hot, Self::warm] } else { [Self::warm, Self::hot] };
+            let turns = if self.turned() { [Self::hot, Self::warm] } else { [Self::warm, Self::hot] };
             for phase in turns {
                 phase(self, n)?;
             }
@@ -173,17 +184,20 @@ impl Running<'_> {
     }
 
     fn warm(&mut self, n: usize) -> anyhow::Result<()> {
-        let words = |other| Some(if other == n { Words::Regenerated } else { Words::Canonical });
-        let root = self.checkout(&format!("warm-{n}"), words)?;
+        if !self.plan.has(Phase::Warm, Some(n)) {
+            return Ok(());
+        }
+        let root = self.regenerated_checkout("warm", n)?;
         self.step(Phase::Warm, Some(n), |running| running.lab.cached(&root, running.bench.cargo))?;
         discard(&root)
     }
 
     /// The harness asks before it calls the model, writes what it gets, and builds.
     fn hot(&mut self, n: usize) -> anyhow::Result<()> {
-        if self.plan.has(Phase::Hot) {
-            self.record(n)?;
+        if !self.plan.has(Phase::Hot, Some(n)) {
+            return Ok(());
         }
+        self.record(n)?;
         let root = self.checkout(&format!("hot-{n}"), |other| (other != n).then_some(Words::Canonical))?;
         self.step(Phase::Hot, Some(n), |running| {
             let asked = running.look_up(n, &root)?;
@@ -196,19 +210,29 @@ impl Running<'_> {
     }
 
     fn sccache(&mut self) -> anyhow::Result<()> {
-        if !self.plan.has(Phase::Sccache) || !self.lab.has_sccache() {
+        if !self.plan.any(&[Phase::Sccache]) || !self.lab.has_sccache() {
             return Ok(());
         }
-        let root = self.checkout("sccache", |_| Some(Words::Canonical))?;
-        self.lab.sccache(&root, self.bench.cargo)?;
-        discard(&root)?;
-        for n in 0..self.bench.edits.len() {
-            let words = |other| Some(if other == n { Words::Regenerated } else { Words::Canonical });
-            let root = self.checkout(&format!("sccache-{n}"), words)?;
-            self.step(Phase::Sccache, Some(n), |running| running.lab.sccache(&root, running.bench.cargo))?;
+        if !self.lab.sccache_is_filled() {
+            let root = self.checkout("sccache", |_| Some(Words::Canonical))?;
+            self.bar.set_message("sccache, to fill it");
+            self.lab.fill_sccache(&root, self.bench.cargo)?;
             discard(&root)?;
         }
+        for n in 0..self.bench.edits.len() {
+            if self.plan.has(Phase::Sccache, Some(n)) {
+                let root = self.regenerated_checkout("sccache", n)?;
+                self.step(Phase::Sccache, Some(n), |running| running.lab.sccache(&root, running.bench.cargo))?;
+                discard(&root)?;
+            }
+        }
         Ok(())
+    }
+
+    /// A checkout in which a model wrote one edit again, in other words.
+    fn regenerated_checkout(&self, name: &str, n: usize) -> anyhow::Result<PathBuf> {
+        let words = |other| Some(if other == n { self.regenerated() } else { Words::Canonical });
+        self.checkout(&format!("{name}-{n}"), words)
     }
 
     /// A checkout in which each edit has the words that `words` says, or none.
@@ -229,7 +253,7 @@ impl Running<'_> {
         edit: Option<usize>,
         step: impl FnOnce(&Self) -> anyhow::Result<Timed>,
     ) -> anyhow::Result<()> {
-        if !self.plan.has(phase) {
+        if !self.plan.has(phase, edit) {
             return Ok(());
         }
         let name = edit.and_then(|n| self.bench.edits.get(n)).map_or("", |edit| edit.name.as_str());

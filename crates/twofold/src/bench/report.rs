@@ -50,10 +50,14 @@ impl Report {
         self.runs.iter().filter_map(|run| run.sample(phase, edit)).collect()
     }
 
-    /// A ratio of two phases, for each run that has both.
+    /// A ratio of two phases, for each run that has one of them; what was measured once stands for all runs.
     pub(super) fn ratios(&self, (over, under): (Phase, Phase), edit: Option<usize>) -> Vec<f64> {
-        let of = |run: &Run| Some(run.sample(over, edit)?.wall / run.sample(under, edit)?.wall);
-        self.runs.iter().filter_map(of).collect()
+        let sample = |run: &Run, phase| match run.measured(phase, edit) {
+            true => run.sample(phase, edit).map(|sample| sample.wall),
+            false => self.runs.iter().find_map(|run| run.sample(phase, edit)).map(|sample| sample.wall),
+        };
+        let has_one = |run: &&Run| run.measured(over, edit) || run.measured(under, edit);
+        self.runs.iter().filter(has_one).filter_map(|run| Some(sample(run, over)? / sample(run, under)?)).collect()
     }
 
     /// The iteration of "edit, run tests" from which the cache has paid back what recording cost, against cargo that stays
@@ -93,7 +97,7 @@ impl Report {
         writeln!(out, "{} runs, {} processors, twofold {}\n", self.runs.len(), self.processors, self.version)?;
         writeln!(
             out,
-            "  step          wall s (min-max)            CPU s  compiled  from cache  tested  replayed  verdicts"
+            "  step         runs   wall s (min-max)            CPU s  compiled  from cache  tested  replayed  verdicts"
         )?;
         for phase in [Phase::Plain, Phase::Unchanged, Phase::Cold, Phase::Control] {
             self.line(phase, None, out)?;
@@ -134,7 +138,7 @@ impl Report {
         };
         let range = format!("({least:.2}-{most:.2})");
         let (name, verdicts) = (phase.name(), last.verdicts);
-        writeln!(out, "  {name:<12} {wall:>8.2} {range:<18} {cpu:>8.2}  {counts}  {verdicts:>8}")
+        writeln!(out, "  {name:<12} {:>4} {wall:>8.2} {range:<18} {cpu:>8.2}  {counts}  {verdicts:>8}", samples.len())
     }
 
     fn write_ratios(&self, ratios: &[(Phase, Phase)], edit: Option<usize>, out: &mut String) -> std::fmt::Result {
@@ -152,9 +156,17 @@ impl Report {
 impl Run {
     /// The sample of a step, where its times count.
     fn sample(&self, phase: Phase, edit: Option<usize>) -> Option<&Sample> {
+        self.step(phase, edit).filter(|step| step.refused.is_none()).map(|step| &step.sample)
+    }
+
+    /// Whether a step was measured, also where its times do not count.
+    fn measured(&self, phase: Phase, edit: Option<usize>) -> bool {
+        self.step(phase, edit).is_some()
+    }
+
+    fn step(&self, phase: Phase, edit: Option<usize>) -> Option<&Step> {
         let edit = edit.filter(|_| phase.is_of_an_edit());
-        let step = self.steps.iter().find(|step| step.phase == phase && step.edit == edit)?;
-        step.refused.is_none().then_some(&step.sample)
+        self.steps.iter().find(|step| step.phase == phase && step.edit == edit)
     }
 }
 
