@@ -235,9 +235,14 @@ impl Running<'_> {
         self.checkout(&format!("{name}-{n}"), words)
     }
 
+    /// Where a checkout of this run goes: what an earlier run left for its own folder is of no use there.
+    fn place(&self, name: &str) -> String {
+        format!("run-{}/{name}", self.n + 1)
+    }
+
     /// A checkout in which each edit has the words that `words` says, or none.
     fn checkout(&self, name: &str, words: impl Fn(usize) -> Option<Words>) -> anyhow::Result<PathBuf> {
-        let root = self.lab.checkout(self.bench.workspace, name)?;
+        let root = self.lab.checkout(self.bench.workspace, &self.place(name))?;
         for (n, edit) in self.bench.edits.iter().enumerate() {
             if let Some(words) = words(n) {
                 edit.apply(self.bench.workspace, &root, words)?;
@@ -305,7 +310,7 @@ impl Running<'_> {
         let arguments = ["--api", "anthropic.messages", "--task", "--repo", REPOSITORY, "--apply"];
         let asked = self.lab.prompt("lookup", &[&arguments[..], &[text(root)?, text(&request)?]].concat())?;
         // Nothing may be taken on trust: what is built is what was written the first time.
-        let canonical = self.lab.folder().join(format!("after-{n}/workspace"));
+        let canonical = self.lab.folder().join(self.place(&format!("after-{n}"))).join("workspace");
         if std::fs::read(root.join(edit.file()))? != std::fs::read(canonical.join(edit.file()))? {
             bail!("the prompt layer gave back other bytes than were recorded");
         }
