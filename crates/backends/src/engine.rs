@@ -56,6 +56,9 @@ pub(crate) struct Engine {
     pub clock: Arc<dyn Clock>,
     pub queue: Queue,
     pub queue_room: Arc<Semaphore>,
+    /// Taken by who hashes and compresses a blob: as many at once as there are cores, since more would only push each other's
+    /// bytes out of the caches.
+    pub hashing: Semaphore,
     pub uncommitted: Arc<Mutex<HashSet<Ulid>>>,
     pub counters: Arc<Counters>,
     pub totals: Mutex<Totals>,
@@ -145,6 +148,7 @@ impl Engine {
             clock,
             queue: Queue::default(),
             queue_room: Arc::new(Semaphore::new(QUEUE_PERMITS)),
+            hashing: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
             uncommitted: Arc::default(),
             counters,
             totals: Mutex::new(totals),

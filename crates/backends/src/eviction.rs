@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::group::Group;
 use crate::index::Sync;
 use crate::key::Key;
+use crate::listing::Listing;
 use crate::row::{Life, Queue};
 use crate::stats::Counters;
 use crate::upkeep::Tally;
@@ -26,8 +27,8 @@ pub(crate) struct Wanted {
 /// What an eviction did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Evicted {
-    /// Rows of the order of eviction that went, those that were out of date among them.
-    pub rows: usize,
+    /// Entries of the order of eviction that were gone through, those that were out of date among them.
+    pub entries: usize,
     pub tally: Tally,
 }
 
@@ -43,18 +44,22 @@ pub(crate) fn evict(engine: &Engine, wanted: Wanted) -> Result<Evicted, Failure>
     }
     let mut evicted = Evicted::default();
     let mut passed = HashMap::new();
-    for (life, key) in candidates(engine, &wanted, group.now)? {
-        if evicted.tally.bytes >= wanted.bytes {
-            break;
+    'enough: for (row, Listing { life, keys }) in candidates(engine, &wanted, group.now)? {
+        for key in keys {
+            if evicted.tally.bytes >= wanted.bytes || evicted.entries >= BATCH {
+                // The row stays, out of date for those that went.
+                break 'enough;
+            }
+            passed.insert(life.queue, life.time_ms);
+            if let Some(bytes) = group.evict(life, &key)? {
+                evicted.tally.add(&key, bytes);
+                Counters::add(&engine.counters.evicted_bytes, bytes);
+                count(engine, &group, life, &key);
+            }
+            // What was out of date counts too: there may be more behind it.
+            evicted.entries += 1;
         }
-        passed.insert(life.queue, life.time_ms);
-        if let Some(bytes) = group.evict(life, &key)? {
-            evicted.tally.add(&key, bytes);
-            Counters::add(&engine.counters.evicted_bytes, bytes);
-            count(engine, &group, life, &key);
-        }
-        // A row that was out of date counts too: there may be more behind it.
-        evicted.rows += 1;
+        group.unlist(&row);
     }
     // What the group puts is noted when it is finished, and may lower the marks again.
     for (queue, time_ms) in passed {
@@ -88,17 +93,16 @@ impl Oldest {
 }
 
 /// The oldest rows of all queues that may go, oldest first.
-fn candidates(engine: &Engine, wanted: &Wanted, now: Duration) -> Result<Vec<(Life, Key)>, Failure> {
+fn candidates(engine: &Engine, wanted: &Wanted, now: Duration) -> Result<Vec<(Box<[u8]>, Listing)>, Failure> {
     let mut rows = Vec::new();
     for queue in Queue::ALL {
         rows.extend(engine.index.oldest(queue, engine.oldest.of(queue), BATCH)?);
     }
-    rows.retain(|(life, key)| {
-        let is_unused = engine.ages.unused_for(key.class(), *life, now) >= wanted.unused_for;
-        is_unused && engine.ages.is_evictable(key.class(), *life, now)
+    rows.retain(|(_, listing)| {
+        let is_unused = engine.ages.unused_for(listing.class(), listing.life, now) >= wanted.unused_for;
+        is_unused && engine.ages.is_evictable(listing.class(), listing.life, now)
     });
-    rows.sort_by_key(|(life, key)| (life.order_ms(), key.class()));
-    rows.truncate(BATCH);
+    rows.sort_by_key(|(_, listing)| (listing.life.order_ms(), listing.class()));
     Ok(rows)
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Group<'a> {
     pub now: Duration,
     batch: Batch<'a>,
     blobs: HashMap<Key, Option<BlobRow>, RandomState>,
+    /// Those of them that are to be written.
+    changed: Vec<Key>,
     records: HashMap<Key, Option<Life>, RandomState>,
     live: HashMap<Ulid, u64>,
     totals: Totals,
@@ -41,6 +43,8 @@ pub(crate) struct Group<'a> {
     garbage: u64,
     /// Places in the eviction order that are taken now.
     entered: Vec<Life>,
+    /// Blobs that are in the queue of what was written from now on; many of one moment share a row.
+    written: Vec<(Life, Key)>,
     /// New files that a row names now.
     pub adopted: HashSet<Ulid>,
 }
@@ -52,6 +56,7 @@ impl<'a> Group<'a> {
             now: engine.now(),
             batch: engine.index.batch(),
             blobs: HashMap::default(),
+            changed: Vec::new(),
             records: HashMap::default(),
             live: HashMap::new(),
             totals: *engine.totals.lock(),
@@ -60,6 +65,7 @@ impl<'a> Group<'a> {
             stale: Vec::new(),
             garbage: 0,
             entered: Vec::new(),
+            written: Vec::new(),
             adopted: HashSet::new(),
         }
     }
@@ -70,8 +76,8 @@ impl<'a> Group<'a> {
 
     /// Looks up in one go what the changes will ask for.
     pub(crate) fn look_up<'c>(&mut self, changes: impl Iterator<Item = &'c Change>) -> Result<(), Failure> {
-        let put = changes.filter_map(|change| if let Change::Put(put) = change { Some(put.key.clone()) } else { None });
-        let keys: Vec<Key> = put.collect();
+        let put = changes.filter_map(|change| if let Change::Put(put) = change { Some(&put.key) } else { None });
+        let keys: Vec<Key> = put.filter(|key| !self.engine.absence.denies(key)).cloned().collect();
         let rows = self.engine.index.blobs(&keys)?;
         self.blobs.extend(keys.into_iter().zip(rows));
         Ok(())
@@ -80,6 +86,7 @@ impl<'a> Group<'a> {
     pub(crate) fn blob(&self, key: &Key) -> Result<Option<BlobRow>, Failure> {
         match self.blobs.get(key) {
             Some(row) => Ok(row.clone()),
+            None if self.engine.absence.denies(key) => Ok(None),
             None => self.engine.index.blob(key),
         }
     }
@@ -194,13 +201,12 @@ impl<'a> Group<'a> {
 
     /// Deletes a blob's row and what hangs on it.
     pub(crate) fn delete_blob(&mut self, key: &Key, row: &BlobRow) {
-        self.batch.delete_blob(key);
         self.delete_lru(row.life, key);
         self.release(key, &row.place);
         self.totals.blobs = self.totals.blobs.saturating_sub(1);
         self.garbage += ROW_BYTES;
         self.stale.push(key.clone());
-        self.blobs.insert(key.clone(), None);
+        self.set_blob(key, None);
     }
 
     /// Puts `new` in the place of `old`.
@@ -223,8 +229,12 @@ impl<'a> Group<'a> {
             Place::Chunks { .. } => self.stale.push(key.clone()),
         }
         self.put_lru(new.life, key);
-        self.batch.put_blob(key, &new);
-        self.blobs.insert(key.clone(), Some(new));
+        self.set_blob(key, Some(new));
+    }
+
+    fn set_blob(&mut self, key: &Key, row: Option<BlobRow>) {
+        self.changed.push(key.clone());
+        self.blobs.insert(key.clone(), row);
     }
 
     /// Gives back the bytes a row pointed at.
@@ -250,12 +260,42 @@ impl<'a> Group<'a> {
     fn put_lru(&mut self, life: Life, key: &Key) {
         self.entered.push(life);
         self.leases.add(life);
-        self.batch.put_lru(life, key);
+        if shares_a_row(life, key) {
+            self.written.push((life, key.clone()));
+        } else {
+            self.batch.put_lru(life, key);
+        }
     }
 
     fn delete_lru(&mut self, life: Life, key: &Key) {
         self.leases.remove(life);
-        self.batch.delete_lru(life, key);
+        // A row that may name others too is out of date for this one from now on, and goes when the evictor comes by.
+        if !shares_a_row(life, key) {
+            self.batch.delete_lru(life, key);
+        }
+    }
+
+    /// Writes the rows of blobs in the order of their keys: the index finds the place of each from that of the one before.
+    fn write_blobs(&mut self) {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        for key in &changed {
+            match self.blobs.get(key) {
+                Some(Some(row)) => self.batch.put_blob(key, row),
+                _ => self.batch.delete_blob(key),
+            }
+        }
+    }
+
+    /// Writes the rows that blobs share.
+    fn list_written(&mut self) {
+        let mut written = std::mem::take(&mut self.written);
+        written.sort_by_key(|(life, _)| life.time_ms);
+        for same in written.chunk_by(|(one, _), (other, _)| one == other) {
+            let keys: Vec<Key> = same.iter().map(|(_, key)| key.clone()).collect();
+            self.batch.put_lru_of(same[0].0, &keys);
+        }
     }
 
     fn live_of(&mut self, segment: Ulid) -> &mut u64 {
@@ -270,8 +310,7 @@ impl<'a> Group<'a> {
         let new = BlobRow { life, ..row.clone() };
         self.delete_lru(row.life, key);
         self.put_lru(life, key);
-        self.batch.put_blob(key, &new);
-        self.blobs.insert(key.clone(), Some(new));
+        self.set_blob(key, Some(new));
     }
 
     /// Writes a touch that waited.
@@ -296,9 +335,9 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Deletes the entry that a row of the eviction order names, or the order's row alone when it is out of date.
+    /// Deletes an entry that the eviction order names with this life.
     ///
-    /// Answers the bytes that became free; `None` when the entry lives on.
+    /// Answers the bytes that became free; `None` when that is out of date, and the entry lives on or is gone.
     pub(crate) fn evict(&mut self, life: Life, key: &Key) -> Result<Option<u64>, Failure> {
         if key.is_blob() {
             if let Some(row) = self.blob(key)?.filter(|row| row.life == life) {
@@ -311,8 +350,12 @@ impl<'a> Group<'a> {
             self.delete_record(key, life);
             return Ok(Some(bytes + ROW_BYTES));
         }
-        self.batch.delete_lru(life, key);
         Ok(None)
+    }
+
+    /// Deletes a row of the eviction order whose entries were all gone through.
+    pub(crate) fn unlist(&mut self, row: &[u8]) {
+        self.batch.delete_row("lru", row);
     }
 
     pub(crate) fn forget_pack(&mut self, segment: Ulid) {
@@ -326,6 +369,8 @@ impl<'a> Group<'a> {
             // A pack without a row would be swept.
             self.live_of(pack.segment);
         }
+        self.write_blobs();
+        self.list_written();
         let mut batch = std::mem::replace(&mut self.batch, self.engine.index.batch());
         if batch.is_empty() && self.live.is_empty() {
             return Ok(());
@@ -383,6 +428,11 @@ impl<'a> Group<'a> {
             engine.space.call_housekeeper();
         }
     }
+}
+
+/// Whether a place in the eviction order is a part of a row rather than one: that of a blob that was only written.
+fn shares_a_row(life: Life, key: &Key) -> bool {
+    life.queue == Queue::Written && key.is_blob()
 }
 
 /// What a blob takes in its pack.

@@ -104,10 +104,10 @@ impl Housekeeper {
     fn evict_unused(&mut self, unused_for: Duration, work: &Work) -> Result<Tally, Failure> {
         let mut all = Tally::default();
         while !self.is_over(work) {
-            let Evicted { rows, tally } = self.evict(u64::MAX, unused_for)?;
+            let Evicted { entries, tally } = self.evict(u64::MAX, unused_for)?;
             all += tally;
             work.advance(tally.bytes);
-            if rows == 0 {
+            if entries == 0 {
                 break;
             }
             self.after_step();
@@ -128,9 +128,9 @@ impl Housekeeper {
             }
             self.seal_sparse_pack()?;
             if !self.remove_empty_packs()? && !self.compact_sparse_pack(true)? && !self.compact_index(short) {
-                let Evicted { rows, tally } = self.evict(short, Duration::ZERO)?;
+                let Evicted { entries, tally } = self.evict(short, Duration::ZERO)?;
                 all += tally;
-                if rows == 0 && !self.squeeze()? {
+                if entries == 0 && !self.squeeze()? {
                     break;
                 }
             }
@@ -186,7 +186,7 @@ impl Housekeeper {
                 return Ok(Outcome::Room);
             }
             limit = low;
-            if !self.compact_index(short) && self.evict(short, Duration::ZERO)?.rows == 0 && !self.squeeze()? {
+            if !self.compact_index(short) && self.evict(short, Duration::ZERO)?.entries == 0 && !self.squeeze()? {
                 return Ok(Outcome::AllLeased);
             }
             self.after_step();

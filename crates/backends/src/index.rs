@@ -12,7 +12,8 @@ use store::StoreError;
 use ulid::Ulid;
 
 use crate::failure::{Failure, LEVEL};
-use crate::key::{Class, Key, lru_key, parse_lru_key};
+use crate::key::{Class, Key};
+use crate::listing::{self, Listing, MAX_LISTED};
 use crate::row::{BlobRow, Life, Queue, RecordRow, decode_list, encode_list};
 use crate::settings::Sizing;
 
@@ -20,7 +21,9 @@ mod view;
 
 pub(crate) use view::View;
 
-/// The version of everything on disk. A newer one is refused.
+/// The version of everything on disk. A newer one is refused; an older one is read as it is, and is this one from then on.
+///
+/// 2: a row of the eviction order may name many blobs, and may be of the queue of what is promised for long.
 const FORMAT: u32 = 2;
 
 /// What one compaction has on disk twice, at most.
@@ -117,13 +120,12 @@ impl Index {
         let cache = Cache::new_lru_cache(sizing.block_cache);
         // The default family is not used, but its options count: RocksDB goes on after a full disk only once the largest
         // write buffer of all finds room.
-        let families = FAMILIES
-            .into_iter()
-            .chain(["default"])
-            .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, sizing, &cache)));
+        let mut families = Vec::new();
+        for name in FAMILIES.into_iter().chain(["default"]) {
+            families.push(ColumnFamilyDescriptor::new(name, family_options(name, sizing, &cache)?));
+        }
         // What a crash left in the log stays in memory until the next write buffer is full: a start waits for no disk.
-        let options = database_options(sizing).get_options_from_string("avoid_flush_during_recovery=true");
-        let options = options.map_err(Failure::from)?;
+        let options = more_options(database_options(sizing), "avoid_flush_during_recovery=true")?;
         let db = DB::open_cf_descriptors(&options, &path, families).map_err(|source| unopened(&path, source))?;
         let this = Self { db, path, max_log_bytes: sizing.wal };
         this.check_format()?;
@@ -215,17 +217,29 @@ impl Index {
         Ok(Totals { blobs: next(), records: next(), file_bytes: next(), inline_bytes: next() })
     }
 
-    /// The oldest rows of a queue, up to `count`, none of them older than `from_ms`.
-    pub(crate) fn oldest(&self, queue: Queue, from_ms: u64, count: usize) -> Result<Vec<(Life, Key)>, Failure> {
+    /// The oldest rows of a queue with the keys of their listings, up to `count` entries or a few more, none of them older
+    /// than `from_ms`.
+    pub(crate) fn oldest(
+        &self,
+        queue: Queue,
+        from_ms: u64,
+        count: usize,
+    ) -> Result<Vec<(Box<[u8]>, Listing)>, Failure> {
         let mut first = vec![queue as u8];
         first.extend_from_slice(&from_ms.to_be_bytes());
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound([queue as u8 + 1]);
         let mode = IteratorMode::From(&first, Direction::Forward);
-        let mut found = Vec::new();
-        for row in self.db.iterator_cf_opt(self.family("lru"), options, mode).take(count) {
-            let (key, _nothing) = row?;
-            found.extend(parse_lru_key(&key));
+        let (mut found, mut entries) = (Vec::new(), 0);
+        for row in self.db.iterator_cf_opt(self.family("lru"), options, mode) {
+            let (key, value) = row?;
+            if let Some(listing) = Listing::decode(&key, &value) {
+                entries += listing.keys.len();
+                found.push((key, listing));
+            }
+            if entries >= count {
+                break;
+            }
         }
         Ok(found)
     }
@@ -343,11 +357,24 @@ impl Batch<'_> {
     }
 
     pub(crate) fn put_lru(&mut self, life: Life, key: &Key) {
-        self.inner.put_cf(self.index.family("lru"), lru_key(life, key), []);
+        self.inner.put_cf(self.index.family("lru"), listing::one(life, key), []);
+    }
+
+    /// Lists blobs of one life, in as few rows as there may be.
+    pub(crate) fn put_lru_of(&mut self, life: Life, blobs: &[Key]) {
+        for blobs in blobs.chunks(MAX_LISTED) {
+            match blobs {
+                [key] => self.put_lru(life, key),
+                _ => {
+                    let (row, value) = listing::many(life, blobs.iter());
+                    self.inner.put_cf(self.index.family("lru"), row, value);
+                }
+            }
+        }
     }
 
     pub(crate) fn delete_lru(&mut self, life: Life, key: &Key) {
-        self.inner.delete_cf(self.index.family("lru"), lru_key(life, key));
+        self.inner.delete_cf(self.index.family("lru"), listing::one(life, key));
     }
 
     pub(crate) fn put_segment(&mut self, kind: SegmentKind, segment: Ulid, live: u64) {
@@ -420,7 +447,12 @@ fn database_options(sizing: &Sizing) -> Options {
     options
 }
 
-fn family_options(name: &str, sizing: &Sizing, cache: &Cache) -> Options {
+/// What the crate has no function for.
+fn more_options(mut options: Options, more: &str) -> Result<Options, StoreError> {
+    Ok(options.get_options_from_string(more).map_err(Failure::from)?)
+}
+
+fn family_options(name: &str, sizing: &Sizing, cache: &Cache) -> Result<Options, StoreError> {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_block_size(8 * 1024);
@@ -445,7 +477,11 @@ fn family_options(name: &str, sizing: &Sizing, cache: &Cache) -> Options {
     options.set_compression_type(if name == "record" { DBCompressionType::Lz4 } else { DBCompressionType::None });
     // Eviction deletes in stretches; a file that is mostly deletions is compacted soon.
     options.add_compact_on_deletion_collector_factory(4096, 2048, 0.5);
-    options
+    if name == "blob" {
+        // A group's rows come sorted: the place of one is searched from that of the one before.
+        return more_options(options, "memtable_insert_with_hint_prefix_extractor=fixed:1");
+    }
+    Ok(options)
 }
 
 impl Key {

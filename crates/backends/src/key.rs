@@ -4,11 +4,6 @@ use bytes::Bytes;
 use cache_types::{DigestFunction, Hash};
 use store::{RecordKey, RecordKind};
 
-use crate::row::{Life, Queue};
-
-/// Queue, time and class before the key.
-const HEAD_LEN: usize = 10;
-
 /// A function number and the longest hash.
 pub(crate) const MAX_BLOB_KEY_LEN: usize = 65;
 
@@ -51,6 +46,11 @@ impl Key {
         Self { class: Class::Record, bytes: bytes.into() }
     }
 
+    /// The key of a blob as its row has it.
+    pub(crate) fn of_blob(bytes: &[u8]) -> Self {
+        Self { class: Class::Blob, bytes: bytes.into() }
+    }
+
     /// The record that it names; `None` for a blob's key, and for a kind that is not known.
     pub(crate) fn record_key(&self) -> Option<RecordKey> {
         let (&number, key) = self.bytes.split_first().filter(|_| self.class == Class::Record)?;
@@ -84,29 +84,6 @@ impl Key {
     }
 }
 
-/// A row of the eviction order: queue, time, class, key; so its bytes sort by age, and records before blobs.
-pub(crate) fn lru_key(life: Life, key: &Key) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD_LEN + key.bytes.len());
-    bytes.push(life.queue as u8);
-    bytes.extend_from_slice(&life.time_ms.to_be_bytes());
-    bytes.push(key.class as u8);
-    bytes.extend_from_slice(&key.bytes);
-    bytes
-}
-
-/// Reads what [`lru_key`] wrote; `None` when it is something else.
-pub(crate) fn parse_lru_key(bytes: &[u8]) -> Option<(Life, Key)> {
-    let (head, rest) = bytes.split_at_checked(HEAD_LEN)?;
-    let queue = Queue::from_number(*head.first()?)?;
-    let time_ms = u64::from_be_bytes(head.get(1..9)?.try_into().ok()?);
-    let class = match head.get(9)? {
-        0 => Class::Record,
-        1 => Class::Blob,
-        _ => return None,
-    };
-    Some((Life { queue, time_ms }, Key { class, bytes: rest.into() }))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -115,22 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lru_keys_read_back_and_sort_by_age(
-            raw in proptest::collection::vec(any::<u8>(), 0..80), a in any::<u64>(), b in any::<u64>(), leased: bool, blob: bool,
-        ) {
-            let class = if blob { Class::Blob } else { Class::Record };
-            let key = Key { class, bytes: raw.into() };
-            let queue = if leased { Queue::Leased } else { Queue::Written };
-            let (older, newer) = (Life { queue, time_ms: a.min(b) }, Life { queue, time_ms: a.max(b) });
-            prop_assert_eq!(parse_lru_key(&lru_key(older, &key)), Some((older, key.clone())));
-            prop_assert!(lru_key(older, &key) <= lru_key(newer, &key));
-        }
-
-        #[test]
         fn any_bytes_are_a_key_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            if let Some((life, key)) = parse_lru_key(&bytes) {
-                prop_assert_eq!(lru_key(life, &key), bytes.clone());
-            }
             if let Some(key) = Key::parse_blob(&bytes) {
                 prop_assert_eq!(key.as_bytes(), &bytes[..]);
             }

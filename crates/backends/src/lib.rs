@@ -7,7 +7,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `data_dir` | the folder: its lock, its format version, its parts |
-//! | `index`, `row`, `key` | RocksDB, the encoding of its rows and keys |
+//! | `index`, `row`, `key`, `listing` | RocksDB, the encoding of its rows and keys |
 //! | `pack`, `blob_file`, `frame` | the bytes outside the index, and their encoding |
 //! | `committer`, `group` | group commit |
 //! | `housekeeper`, `eviction`, `space` | the bound on size, eviction, compaction |
@@ -37,6 +37,7 @@ mod index;
 mod inspection;
 mod key;
 mod leases;
+mod listing;
 mod op;
 mod pack;
 mod presence;

@@ -5,7 +5,7 @@
 //! | `blob` | function, hash | tag, queue, time u64, size u64, then by tag: inline: crc u32, bytes; pack: segment 16, offset u64, stored length u32, crc u32, zstd u8; file: segment 16, file length u64, table crc u32; chunks: count u32 |
 //! | `list` | as `blob` | per chunk: function, size u64, hash |
 //! | `record` | kind, key | crc u32, queue, time u64, value |
-//! | `lru` | queue, time u64 big-endian, class, key | nothing |
+//! | `lru` | see `listing` | |
 //! | `seg` | segment kind, segment 16 | live u64 |
 //! | `meta` | name | `format`, `totals`, `clean` |
 

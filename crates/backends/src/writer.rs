@@ -47,6 +47,23 @@ pub(crate) fn verify(digest: &Digest, data: &[u8]) -> Result<(), StoreError> {
     if found != *digest.hash() { Err(mismatch(*digest, format!("hash {found}"))) } else { Ok(()) }
 }
 
+/// A small blob in memory, whose size is known before it is here; `None` when it is longer.
+async fn gather(mut body: BlobBody, size: usize) -> Result<Option<Bytes>, StoreError> {
+    let mut all = BytesMut::new();
+    while let Some(piece) = body.next().await.transpose()? {
+        if all.len() + piece.len() > size {
+            return Ok(None);
+        }
+        if piece.len() == size {
+            // What may follow is looked at all the same.
+            return Ok(body.collect(0).await?.map(|_nothing| piece));
+        }
+        all.reserve(size - all.len());
+        all.extend_from_slice(&piece);
+    }
+    Ok(Some(all.freeze()))
+}
+
 /// A verified blob of at most 1 MiB, ready for the committer.
 type Put = (Digest, PutBlob);
 
@@ -56,7 +73,7 @@ impl Engine {
             return self.write_large(digest, body).await;
         }
         let size = usize::try_from(digest.size_bytes()).expect("at most 1 MiB");
-        let Some(data) = body.collect(size).await? else {
+        let Some(data) = gather(body, size).await? else {
             return Err(mismatch(digest, "more bytes"));
         };
         self.write_small(vec![(digest, data)]).await.pop().unwrap_or_else(|| Err(Failure::Stopped.into()))
@@ -97,6 +114,8 @@ impl Engine {
         if at_once {
             return prepare();
         }
+        // Never closed; without a turn it would be done all the same.
+        let _turn = self.hashing.acquire().await;
         let prepared = blocking(move || Ok(prepare())).await;
         prepared.unwrap_or_else(|_stopped| (0..count).map(|_| Err(Failure::Stopped.into())).collect())
     }

@@ -3,7 +3,8 @@ use ulid::Ulid;
 
 use super::{Index, SegmentKind, readable};
 use crate::failure::Failure;
-use crate::key::{Key, lru_key, parse_lru_key};
+use crate::key::Key;
+use crate::listing::{self, Listing};
 use crate::row::{BlobRow, Life, Queue, RecordRow};
 
 /// Bytes that are read ahead while a whole family is gone through.
@@ -32,7 +33,7 @@ impl Index {
         options.fill_cache(false);
         options.set_readahead_size(READAHEAD_BYTES);
         let rows = self.db.iterator_cf_opt(self.family("lru"), options, IteratorMode::Start);
-        rows.filter_map(|row| Some(listing(row).transpose()?.map(|(_life, key)| key)))
+        rows.flat_map(entries).map(|entry| entry.map(|(_life, key)| key))
     }
 
     /// The records behind `after`, up to `count`.
@@ -65,10 +66,15 @@ impl Index {
     }
 }
 
-/// The entry that a row of the eviction order names; `None` when the row cannot be read.
-fn listing(row: Result<Entry, rocksdb::Error>) -> Result<Option<(Life, Key)>, Failure> {
-    let (key, _nothing) = row?;
-    Ok(parse_lru_key(&key))
+/// The entries that a row of the eviction order names; none when it is no such row.
+fn entries(row: Result<Entry, rocksdb::Error>) -> Vec<Result<(Life, Key), Failure>> {
+    match row {
+        Ok((key, value)) => match Listing::decode(&key, &value) {
+            Some(Listing { life, keys }) => keys.into_iter().map(|key| Ok((life, key))).collect(),
+            None => Vec::new(),
+        },
+        Err(error) => vec![Err(error.into())],
+    }
 }
 
 impl View<'_> {
@@ -81,14 +87,14 @@ impl View<'_> {
         rows.map(|row| Ok(row?))
     }
 
-    /// The rows of a queue, oldest first.
+    /// The entries of a queue, oldest first; some are out of date.
     pub(crate) fn queue(&self, queue: Queue) -> Box<dyn Iterator<Item = Result<(Life, Key), Failure>> + '_> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
         options.set_iterate_upper_bound([queue as u8 + 1]);
         let mode = IteratorMode::From(&[queue as u8], Direction::Forward);
         let rows = self.snapshot.iterator_cf_opt(self.index.family("lru"), options, mode);
-        Box::new(rows.filter_map(|row| listing(row).transpose()))
+        Box::new(rows.flat_map(entries))
     }
 
     pub(crate) fn blob(&self, key: &Key) -> Result<Option<BlobRow>, Failure> {
@@ -103,7 +109,23 @@ impl View<'_> {
 
     /// Whether the order of eviction has an entry where its row says.
     pub(crate) fn is_listed(&self, life: Life, key: &Key) -> Result<bool, Failure> {
-        Ok(self.snapshot.get_pinned_cf(self.index.family("lru"), lru_key(life, key))?.is_some())
+        if self.snapshot.get_pinned_cf(self.index.family("lru"), listing::one(life, key))?.is_some() {
+            return Ok(true);
+        }
+        let prefix = listing::prefix_of_many(life);
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let mode = IteratorMode::From(&prefix, Direction::Forward);
+        for row in self.snapshot.iterator_cf_opt(self.index.family("lru"), options, mode) {
+            let (row, value) = row?;
+            if !row.starts_with(&prefix) {
+                break;
+            }
+            if Listing::decode(&row, &value).is_some_and(|listing| listing.keys.contains(key)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The files that the index names.

@@ -64,6 +64,70 @@ async fn a_newer_format_is_refused() {
     assert!(Embedded::open(settings(folder.path(), 1024 * MIB)).is_err());
 }
 
+/// The rows of the order of eviction, and the entries in them.
+fn listed(store: &Embedded) -> (usize, usize) {
+    let view = store.engine().index.view();
+    (view.rows("lru").count(), store.engine().index.listed().count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_format_is_read_and_is_the_present_one_then() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let clock = SetClock::new();
+    let open = || Embedded::open_with_clock(settings(folder.path(), 64 * MIB), clock.clone()).expect("opened");
+    let store = open();
+    let old: Vec<Bytes> = (0..50).map(|seed| noise(seed, 1000)).collect();
+    let mut digests = Vec::new();
+    for data in &old {
+        digests.push(put(&store, data).await);
+    }
+    assert_eq!(listed(&store), (50, 50), "written alone, each has its row, as in format 1");
+    let mut batch = store.engine().index.batch();
+    batch.put_meta("format", &1u32.to_le_bytes());
+    batch.write(crate::index::Sync::Yes).expect("written");
+    drop(store);
+
+    let store = open();
+    assert_eq!(store.engine().index.meta("format").expect("asked"), Some(2u32.to_le_bytes().to_vec()));
+    for (digest, data) in digests.iter().zip(&old) {
+        assert!(get(&store, digest).await.as_ref() == Some(data));
+    }
+    drop(store);
+    let store = open();
+    assert_eq!(listed(&store), (100, 100), "what was read has a second place, and the first is out of date");
+    clock.forward(Duration::from_secs(8000));
+    let goal = crate::Goal { max_bytes: Some(0), ..Default::default() };
+    let collected = store.collect(goal, Arc::default()).await.expect("collected");
+    assert_eq!((collected.evicted.blobs, store.stats().blobs, listed(&store)), (50, 0, (0, 0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_of_one_moment_share_rows_of_the_order_and_leave_it_one_by_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let clock = SetClock::new();
+    let store = Embedded::open_with_clock(settings(folder.path(), 64 * MIB), clock.clone()).expect("opened");
+    let blobs: Vec<Bytes> = (0..300).map(|seed| noise(seed, 500)).collect();
+    let digest = |data: &Bytes| Digest::of(DigestFunction::Blake3, data);
+    let batch = blobs.iter().map(|data| (digest(data), data.clone())).collect();
+    assert!(store.write_all(batch).await.iter().all(Result::is_ok));
+    assert_eq!(listed(&store), (3, 300));
+    let check = || store.check(crate::Mending::LookOnly, Arc::default());
+    assert_eq!(check().await.expect("checked").faults(), 0);
+
+    // What is promised has a row of its own from then on, and stays when the others go.
+    clock.forward(Duration::from_secs(100));
+    let promised: Vec<Digest> = blobs[..10].iter().map(digest).collect();
+    assert_eq!(store.find_missing(&promised).await.expect("asked"), []);
+    assert_eq!(check().await.expect("checked").faults(), 0);
+    assert_eq!(listed(&store), (13, 310), "ten entries of the shared rows are out of date");
+    let goal = crate::Goal { max_bytes: Some(0), ..Default::default() };
+    let collected = store.collect(goal, Arc::default()).await.expect("collected");
+    assert_eq!((collected.evicted.blobs, collected.held.blobs, listed(&store)), (290, 10, (10, 10)));
+    for (digest, data) in promised.iter().zip(&blobs) {
+        assert!(get(&store, digest).await.as_ref() == Some(data));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_older_program_wrote_is_taken_over_and_it_is_told_so() {
     let folder = tempfile::tempdir().expect("a temporary folder");
