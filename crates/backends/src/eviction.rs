@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::group::Group;
 use crate::index::Sync;
 use crate::key::Key;
-use crate::listing::Listing;
+use crate::listing::{Listing, Row};
 use crate::row::{Life, Queue};
 use crate::stats::Counters;
 use crate::upkeep::Tally;
@@ -93,7 +93,7 @@ impl Oldest {
 }
 
 /// The oldest rows of all queues that may go, oldest first.
-fn candidates(engine: &Engine, wanted: &Wanted, now: Duration) -> Result<Vec<(Box<[u8]>, Listing)>, Failure> {
+fn candidates(engine: &Engine, wanted: &Wanted, now: Duration) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for queue in Queue::ALL {
         rows.extend(engine.index.oldest(queue, engine.oldest.of(queue), BATCH)?);

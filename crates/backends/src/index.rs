@@ -13,7 +13,7 @@ use ulid::Ulid;
 
 use crate::failure::{Failure, LEVEL};
 use crate::key::{Class, Key};
-use crate::listing::{self, Listing, MAX_LISTED};
+use crate::listing::{self, Listing, MAX_LISTED, Row};
 use crate::row::{BlobRow, Life, Queue, RecordRow, decode_list, encode_list};
 use crate::settings::Sizing;
 
@@ -219,12 +219,7 @@ impl Index {
 
     /// The oldest rows of a queue with the keys of their listings, up to `count` entries or a few more, none of them older
     /// than `from_ms`.
-    pub(crate) fn oldest(
-        &self,
-        queue: Queue,
-        from_ms: u64,
-        count: usize,
-    ) -> Result<Vec<(Box<[u8]>, Listing)>, Failure> {
+    pub(crate) fn oldest(&self, queue: Queue, from_ms: u64, count: usize) -> Result<Vec<Row>, Failure> {
         let mut first = vec![queue as u8];
         first.extend_from_slice(&from_ms.to_be_bytes());
         let mut options = ReadOptions::default();

@@ -24,6 +24,9 @@ pub(crate) struct Listing {
     pub keys: Vec<Key>,
 }
 
+/// The key of a row, and what the row says.
+pub(crate) type Row = (Box<[u8]>, Listing);
+
 fn head(life: Life, class: u8, more: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_LEN + more);
     bytes.push(life.queue as u8);
