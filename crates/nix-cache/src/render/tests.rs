@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -142,7 +141,7 @@ async fn packed_nars_unpack_to_the_same_bytes() {
         let file = body.collect(usize::MAX).await.expect("here").expect("no limit");
         assert!(file.len() < bytes.len() / 10);
         let mut out = Vec::new();
-        std::io::Read::read_to_end(&mut compression.unpack(&file[..]).expect("a reader"), &mut out).expect("packed");
+        std::io::Read::read_to_end(&mut compression.unpack(&file[..], 23).expect("a reader"), &mut out).expect("packed");
         assert!(out == bytes, "{}", compression.name());
     }
 }
