@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::tmpfs::{Tmpfs, fill_up};
 use harness::tool::{Run, checkout, copy_folder, run};
 use harness::{Listener, Server, say};
 use serde_json::Value;
@@ -179,6 +180,50 @@ fn a_fresh_target_folder_in_the_same_place_compiles_and_runs_nothing() {
 }
 
 #[test]
+fn benches_examples_and_a_named_target_hit_elsewhere() {
+    let bench = Bench::new();
+    let checkout = |name| {
+        let checkout = bench.checkout(name);
+        std::fs::create_dir_all(checkout.root.join("model/benches")).expect("a folder");
+        checkout.write("model/benches/count.rs", "fn main() {\n    assert_eq!(model::words(\"a b\").len(), 2);\n}\n");
+        let manifest = std::fs::read_to_string(checkout.root.join("model/Cargo.toml")).expect("a manifest");
+        checkout.write("model/Cargo.toml", &format!("{manifest}\n[[bench]]\nname = \"count\"\nharness = false\n"));
+        checkout
+    };
+    let version = run(Command::new("rustc").arg("-vV")).expect_success();
+    let host = version.output.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host").to_owned();
+    let all = ["test", "--workspace", "--all-targets", "--target", &host];
+    let cold = checkout("a").cargo(&[], &all, &[]).expect_success();
+    assert_eq!((cold.count("rustc", "hits"), cold.count("tests", "hits")), (0, 0), "{}", cold.stats);
+    let other = checkout("b");
+    let hot = other.cargo(&[], &all, &[]).expect_success();
+    say(format!("all targets for {host}: {}", hot.run.line_with("twofold: ")));
+    assert_eq!(hot.verdicts(), cold.verdicts());
+    // The test that has a path of its checkout compiled in.
+    assert_eq!((hot.count("rustc", "misses"), hot.count("tests", "misses")), (1, 1), "{}", hot.stats);
+    assert!(hot.run.output.contains("Replayed count-"), "{}", hot.run.output);
+    assert!(hot.run.output.contains("Replayed say-"), "{}", hot.run.output);
+    // A bench that would fail now runs, and is not replayed.
+    other.replace("model/benches/count.rs", "2", "3");
+    let failed = other.cargo(&[], &all, &[]);
+    assert_ne!(failed.run.code, 0, "{}", failed.run.output);
+    assert!(!failed.run.output.contains("Replayed count-"), "{}", failed.run.output);
+}
+
+#[test]
+fn what_the_compiler_refuses_is_told_and_not_on_record() {
+    let bench = Bench::new();
+    let checkout = bench.checkout("a");
+    checkout.replace("model/src/lib.rs", "text.split_whitespace()", "text.split_nothing()");
+    for _ in 0..2 {
+        let refused = checkout.cargo(&[], &["build", "-p", "model"], &[]);
+        assert_ne!(refused.run.code, 0, "{}", refused.run.output);
+        assert_eq!(refused.stats["rustc"]["not_cached"]["refused by the compiler"], 1, "{}", refused.stats);
+        assert_eq!((refused.count("rustc", "hits"), refused.count("rustc", "misses")), (0, 0), "{}", refused.stats);
+    }
+}
+
+#[test]
 fn what_is_put_back_is_what_would_be_compiled() {
     let bench = Bench::new();
     bench.checkout("a").test().expect_success();
@@ -238,7 +283,7 @@ fn each_kind_of_input_is_a_miss_when_it_changes() {
         ("a procedural macro", |c| c.replace("macros/src/lib.rs", "{}usize", "{} as usize"), 7),
         ("a source of the program", |c| c.replace("tool/src/main.rs", "anyone", "everyone"), 2),
         ("a source of one test", |c| c.replace("model/tests/known.rs", "(&\"alpha\")", "(&\"al\\u{70}ha\")"), 1),
-        ("the version", |c| c.replace("Cargo.toml", "1.2.3", "1.2.3-a"), 15),
+        ("the version that all inherit", |c| c.replace("Cargo.toml", "1.2.3", "1.2.3-a"), 15),
     ];
     let mut table = Vec::new();
     for (what, change, least) in files {
@@ -383,6 +428,51 @@ fn a_server_that_is_killed_in_the_middle_breaks_nothing() {
     assert!(child.wait().expect("its end").success(), "{rest:?}");
     let said = rest.iter().filter(|line| line.contains("going on without it")).count();
     assert_eq!(said, 1, "{rest:?}");
+}
+
+#[test]
+fn a_test_that_changed_leaves_documentation_tests_alone_unless_the_crate_names_it() {
+    let bench = Bench::new();
+    let test = |name: &str, edit: &dyn Fn(&Checkout)| {
+        let checkout = bench.checkout(name);
+        edit(&checkout);
+        checkout.cargo(&[], &["test", "-p", "model"], &[]).expect_success()
+    };
+    let change = |checkout: &Checkout| checkout.replace("model/tests/known.rs", "#[test]", "// Once more.\n#[test]");
+    let naming = |checkout: &Checkout| {
+        checkout.replace(
+            "model/src/lib.rs",
+            "```\n/// assert",
+            "```\n/// include_str!(\"../tests/known.rs\");\n/// assert",
+        );
+    };
+    assert_eq!(test("a", &|_| {}).count("rustdoc", "misses"), 1);
+    let changed = test("b", &change);
+    assert_eq!((changed.count("rustdoc", "hits"), changed.count("tests", "misses")), (1, 1), "{}", changed.stats);
+    assert_eq!(test("c", &naming).count("rustdoc", "misses"), 1);
+    assert_eq!(test("d", &naming).count("rustdoc", "hits"), 1);
+    let read = test("e", &|checkout| {
+        naming(checkout);
+        change(checkout);
+    });
+    assert_eq!(read.count("rustdoc", "misses"), 1, "{}", read.stats);
+}
+
+#[test]
+fn a_full_disk_breaks_no_build() {
+    let owned = TempDir::new().expect("a temporary folder");
+    let disk = Tmpfs::mount(&owned.path().join("disk"), "96m");
+    let server = Server::start_in(&disk.0.join("data"), &["--durability", "process"]);
+    let bench = Bench { server, folder: TempDir::new().expect("a folder") };
+    let ballast = disk.0.join("ballast");
+    fill_up(&ballast);
+    let full = bench.checkout("a").test().expect_success();
+    assert_eq!(full.run.output.matches("going on without it").count(), 1, "{}", full.run.output);
+    // Nothing that is there by half is taken for a result, with room again or without.
+    let without_room = bench.checkout("b").test().expect_success();
+    std::fs::remove_file(ballast).expect("the ballast");
+    let with_room = bench.checkout("c").test().expect_success();
+    assert_eq!([without_room.verdicts(), with_room.verdicts()], [full.verdicts(), full.verdicts()]);
 }
 
 #[test]

@@ -2,13 +2,11 @@
 
 mod harness;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::Stream;
 use harness::bytestream::WriteRequest;
+use harness::tmpfs::{Tmpfs, fill_up};
 use harness::{Blob, Client, Random, Server, digest_of, re, sha256};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
@@ -16,26 +14,6 @@ use tonic::{Code, Status};
 const BALLAST_BYTES: usize = 24 << 20;
 /// How long writes may go on failing after room was made.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A small file system of its own, gone when dropped. Needs root.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(at: &Path, size: &str) -> Self {
-        std::fs::create_dir(at).expect("a folder in a temporary folder");
-        let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status();
-        assert!(mounted.expect("mount").success(), "this test mounts a small tmpfs and has to run as root");
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        // Lazily: it goes once the server that is being killed has let go of it.
-        Command::new("umount").arg("-l").arg(&self.0).status().ok();
-    }
-}
 
 /// Writes new blobs of `size` until one is refused; those there, each promised, and the refusal.
 ///
@@ -52,18 +30,6 @@ async fn fill(client: &Client, random: &mut Random, size: usize) -> (Vec<re::Dig
         }
     }
     panic!("no write was refused");
-}
-
-/// Writes a file until the disk has no byte left.
-fn fill_up(file: &Path) {
-    let mut file = std::fs::File::create(file).expect("an empty file");
-    loop {
-        match file.write_all(&[1; 4096]) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return,
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 /// Asks whether callers should be sent here until the answer has this code, and gives its text.

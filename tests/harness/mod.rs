@@ -9,6 +9,7 @@ pub mod http;
 pub mod identity;
 pub mod metrics;
 mod server;
+pub mod tmpfs;
 pub mod tool;
 
 pub use bazel_remote_apis::build::bazel::remote::execution::v2 as re;
