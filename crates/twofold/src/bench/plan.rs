@@ -118,6 +118,7 @@ mod tests {
     #[test]
     fn what_steps_need_is_measured_too_and_what_is_measured_once_is_in_the_first_run_alone() {
         let plan = |only, once| Plan::new(&named(only), &named(once), 2).expect("a plan");
+        let again = |plan: &Plan| plan.again(&plan.steps);
         let all =
             "plain unchanged incremental:1 incremental:2 sccache:1 sccache:2 cold control warm:1 warm:2 hot:1 hot:2";
         assert_eq!(steps(&plan("", "")), all);
