@@ -1,24 +1,25 @@
 //! Programs started beside files that are being written.
 //!
-//! A new process has a copy of every open file until it runs its program. While one of those is a program open for writing,
-//! Linux refuses to run it ("text file busy").
+//! A new process has a copy of every open file until it runs its program, and a while beyond the moment at which its parent is
+//! told. While one of those is a program open for writing, Linux refuses to run it ("text file busy").
 
 use std::io;
 use std::process::{Child, Command};
 
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 
-static STARTING: Mutex<()> = Mutex::new(());
+static STARTING: RwLock<()> = RwLock::new(());
 
-/// Starts a program of the session. It has let go of the session's files when this returns.
+/// Starts a program of the session, while none is being written.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
-    let _alone = STARTING.lock();
+    let _alone = STARTING.write();
     command.spawn()
 }
 
-/// Waits until no new process has a file that was closed before this was called.
-pub(crate) fn settle() {
-    drop(STARTING.lock());
+/// Opens, writes and closes a program, while none is started.
+pub(crate) fn unshared<T>(write: impl FnOnce() -> T) -> T {
+    let _none_starts = STARTING.read();
+    write()
 }
 
 #[cfg(test)]

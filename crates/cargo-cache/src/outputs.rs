@@ -13,7 +13,7 @@ use futures::StreamExt;
 use reapi::action::OutputFile;
 use reapi::client::RemoteStore;
 use store::{BlobBody, BlobStore, BodyError, StoreError};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 use tokio::io::AsyncReadExt;
 
 use crate::file_digests::FUNCTION;
@@ -164,14 +164,17 @@ fn aside(path: &Path) -> io::Result<NamedTempFile> {
 }
 
 fn place(aside: NamedTempFile, path: &Path, executable: bool) -> io::Result<()> {
+    let ready = if executable { forks::unshared(|| copied(&aside, path))? } else { aside.into_temp_path() };
     let mode = if executable { 0o755 } else { 0o644 };
-    aside.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-    // A program that is open for writing cannot be run, so the file is closed before it has its name.
-    let path_aside = aside.into_temp_path();
-    if executable {
-        forks::settle();
-    }
-    path_aside.persist(path).map_err(|error| error.error)
+    std::fs::set_permissions(&ready, std::fs::Permissions::from_mode(mode))?;
+    ready.persist(path).map_err(|error| error.error)
+}
+
+/// The same bytes in a file that only this function had open: who was started meanwhile may have the other open still.
+fn copied(from: &NamedTempFile, path: &Path) -> io::Result<TempPath> {
+    let mut to = aside(path)?;
+    io::copy(&mut from.reopen()?, to.as_file_mut())?;
+    Ok(to.into_temp_path())
 }
 
 /// Why a file was not put back.
