@@ -135,7 +135,18 @@ fn a_change_is_recorded_looked_up_in_another_checkout_applied_and_built_from_the
     rewrite(&agent.workspace());
     let task = ["--repo", "sample"];
     let folders = ["--before", &before.text(), "--after", &agent.text()];
-    let reads = ["--read", "greeting/count.h", "--read", "greeting/", "--read", "glob:**/*.h", "--completeness", "traced", "--call", "Bash"];
+    let reads = [
+        "--read",
+        "greeting/count.h",
+        "--read",
+        "greeting/",
+        "--read",
+        "glob:**/*.h",
+        "--completeness",
+        "traced",
+        "--call",
+        "Bash",
+    ];
     let recorded = prompt.json(&server, "record", &[&task[..], &folders, &reads].concat());
     let key = recorded["key"].as_str().expect("a key").to_owned();
     say(format!("record: {key}"));

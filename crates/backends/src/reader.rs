@@ -112,7 +112,9 @@ impl Engine {
                 Err(ReadFailure::Gone) if gone_from.as_ref() != Some(&found.row.place) => {
                     gone_from = Some(found.row.place);
                 }
-                Err(ReadFailure::Gone) => return self.drop_blob(digest, &found.key, found.row.place, Why::Gone).map(|()| None),
+                Err(ReadFailure::Gone) => {
+                    return self.drop_blob(digest, &found.key, found.row.place, Why::Gone).map(|()| None);
+                }
                 Err(ReadFailure::Damaged) => {
                     return self.drop_blob(digest, &found.key, found.row.place, Why::Damaged).map(|()| None);
                 }

@@ -141,7 +141,8 @@ async fn packed_nars_unpack_to_the_same_bytes() {
         let file = body.collect(usize::MAX).await.expect("here").expect("no limit");
         assert!(file.len() < bytes.len() / 10);
         let mut out = Vec::new();
-        std::io::Read::read_to_end(&mut compression.unpack(&file[..], 23).expect("a reader"), &mut out).expect("packed");
+        std::io::Read::read_to_end(&mut compression.unpack(&file[..], 23).expect("a reader"), &mut out)
+            .expect("packed");
         assert!(out == bytes, "{}", compression.name());
     }
 }
