@@ -132,14 +132,18 @@ impl Bench {
         self.store.write(digest_of(text), BlobBody::from(bytes)).await.expect("a blob");
     }
 
-    async fn record(&self, invocation: Invocation, result: PromptResult) -> RecordResponse {
+    async fn try_record(&self, invocation: Invocation, result: PromptResult) -> Result<RecordResponse, Refusal> {
         let request = RecordRequest {
             invocation: Some(invocation),
             response: response(MODEL, "end_turn"),
             result: Some(result),
             ..RecordRequest::default()
         };
-        self.cache.0.record(&self.caller, request).await.expect("an answer")
+        self.cache.0.record(&self.caller, request).await
+    }
+
+    async fn record(&self, invocation: Invocation, result: PromptResult) -> RecordResponse {
+        self.try_record(invocation, result).await.expect("an answer")
     }
 
     async fn recorded(&self, invocation: Invocation, result: PromptResult) -> String {

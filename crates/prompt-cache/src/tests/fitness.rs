@@ -35,13 +35,7 @@ async fn an_alias_is_learnt_from_the_response_and_asked_for_by_it() {
 #[tokio::test]
 async fn a_result_whose_blobs_are_not_there_is_neither_stored_nor_served() {
     let bench = bench();
-    let request = RecordRequest {
-        invocation: Some(plain()),
-        response: response(MODEL, "end_turn"),
-        result: Some(change()),
-        ..RecordRequest::default()
-    };
-    let refused = bench.cache.0.record(&bench.caller, request).await;
+    let refused = bench.try_record(plain(), change()).await;
     assert!(matches!(refused, Err(Refusal::MissingBlobs(missing)) if missing == [digest_of("new").to_string()]));
     bench.put("new").await;
     bench.recorded(plain(), change()).await;
@@ -65,13 +59,7 @@ async fn paths_that_could_leave_a_folder_are_refused() {
     for path in ["../x", "/x", "a/../x", "", "a//b", "./a", "a\0", "a\\..\\b"] {
         let mut result = change();
         result.changes[0].path = path.to_owned();
-        let request = RecordRequest {
-            invocation: Some(plain()),
-            response: response(MODEL, "end_turn"),
-            result: Some(result),
-            ..RecordRequest::default()
-        };
-        assert!(matches!(bench.cache.0.record(&bench.caller, request).await, Err(Refusal::Invalid(_))), "{path:?}");
+        assert!(matches!(bench.try_record(plain(), result).await, Err(Refusal::Invalid(_))), "{path:?}");
     }
 }
 

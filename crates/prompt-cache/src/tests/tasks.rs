@@ -104,12 +104,6 @@ async fn a_pattern_that_matches_other_files_is_a_miss_that_names_it() {
     for path in ["../*.py", "a[", ""] {
         let mut result = change();
         result.reads.push(Read { path: path.to_owned(), ..pattern.clone() });
-        let request = RecordRequest {
-            invocation: Some(plain()),
-            response: response(MODEL, "end_turn"),
-            result: Some(result),
-            ..RecordRequest::default()
-        };
-        assert!(matches!(bench.cache.0.record(&bench.caller, request).await, Err(Refusal::Invalid(_))), "{path:?}");
+        assert!(matches!(bench.try_record(plain(), result).await, Err(Refusal::Invalid(_))), "{path:?}");
     }
 }
